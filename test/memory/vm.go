@@ -189,7 +189,7 @@ func (f *Frozen) Areas(ctx context.Context, id transfer.DiskID, since transfer.C
 	case since == transfer.AllAllocated && !f.vm.MayStar:
 		return transfer.Fail(transfer.BaselineLost, "query allocated areas", errors.New("not supported here"), "")
 	case since != transfer.AllAllocated && (!ok || since.Epoch() != d.epoch || seq > d.seq):
-		return transfer.Fail(transfer.BaselineLost, "query changed areas", fmt.Errorf("Error caused by file %s", d.info.File), "")
+		return transfer.Fail(transfer.BaselineLost, "query changed areas", fmt.Errorf("vSphere: Error caused by file %s", d.info.File), "")
 	}
 	var hits []int64
 	for g := range d.grains {

@@ -1,0 +1,60 @@
+# `make` alone lists the targets.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+
+GO      ?= go
+BIN     := bin
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# The same flags everywhere, or the build cache is of no use: service/ec2 alone
+# takes over a minute to compile.
+LDFLAGS := -X main.version=$(VERSION)
+
+# What the tests and the demo need beside Go: the race detector needs a C
+# compiler, the demo a real file system and its checker.
+TEST_TOOLS := gcc=gcc mkfs.ext4=e2fsprogs debugfs=e2fsprogs fsck.ext4=e2fsprogs
+DEMO_TOOLS := mkfs.ext4=e2fsprogs debugfs=e2fsprogs fsck.ext4=e2fsprogs
+
+.PHONY: help
+help: ## list the targets
+	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## build bin/snapferry and bin/snapferry-lab
+	$(GO) build -o $(BIN)/snapferry -ldflags '$(LDFLAGS)' ./cmd/snapferry
+	$(GO) build -o $(BIN)/snapferry-lab -ldflags '$(LDFLAGS)' ./cmd/snapferry-lab
+
+.PHONY: demo
+demo: ## replicate a VM from a simulated vSphere to a simulated AWS, restore it, prove it
+	@build/setup $(DEMO_TOOLS)
+	@$(MAKE) --no-print-directory build
+	@$(BIN)/snapferry-lab demo --snapferry $(BIN)/snapferry
+
+.PHONY: test
+test: ## what must always pass: every package with the race detector, and the linters
+	@build/setup $(TEST_TOOLS)
+	$(GO) test -race ./...
+	@$(MAKE) --no-print-directory lint
+
+.PHONY: lint
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l .)" || { gofmt -l . | sed 's/^/not gofmt: /'; exit 1; }
+	$(GO) vet ./...
+	$(GO) tool staticcheck ./...
+
+.PHONY: fuzz
+fuzz: ## every fuzz target for FUZZTIME (10s)
+	@build/fuzz $(or $(FUZZTIME),10s)
+
+.PHONY: bench
+bench: ## rates as ratios to a bare loop in the same run, CPU per GiB, memory
+	$(GO) test -run '^$$' -bench . -benchtime $(or $(BENCHTIME),3s) ./test/bench/...
+
+.PHONY: long
+long: ## the whole matrix; takes an hour
+	@build/setup $(TEST_TOOLS)
+	SNAPFERRY_LONG=1 $(GO) test -race -timeout 3h ./transfer/... ./ebs/... ./vsphere/... ./test/...
+	@build/fuzz 3m
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN)

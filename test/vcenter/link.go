@@ -1,0 +1,180 @@
+package vcenter
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// link is one file of a disk's chain: the base (a flat extent) or a redo log
+// (a sparse file of the disk's size that holds whole grains). The Disk that
+// owns it guards it.
+type link struct {
+	parent *link // nil: the base
+	file   *os.File
+	store  *store
+	rel    string // the descriptor's path inside the datastore, "vm/vm.vmdk"
+	size   int64
+	held   *bitmap // grains this link answers for; of a base: ever written
+}
+
+// newLink creates the descriptor and the sparse extent of one link.
+func newLink(s *store, rel string, size int64, parent *link) (*link, error) {
+	l := &link{parent: parent, store: s, rel: rel, size: size, held: &bitmap{}}
+	if err := os.MkdirAll(filepath.Dir(l.descriptor()), 0o755); err != nil {
+		return nil, fmt.Errorf("create directory of %s: %w", l.path(), err)
+	}
+	if err := os.WriteFile(l.descriptor(), []byte(l.describe()), 0o644); err != nil {
+		return nil, fmt.Errorf("write descriptor of %s: %w", l.path(), err)
+	}
+	f, err := os.OpenFile(l.extent(), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o644)
+	if err != nil {
+		return nil, fmt.Errorf("create extent of %s: %w", l.path(), err)
+	}
+	l.file = f
+	if err := f.Truncate(size); err != nil {
+		return nil, errors.Join(fmt.Errorf("size extent of %s: %w", l.path(), err), f.Close())
+	}
+	return l, nil
+}
+
+// path is the datastore path by which vSphere names the link.
+func (l *link) path() string { return fmt.Sprintf("[%s] %s", l.store.name, l.rel) }
+
+func (l *link) descriptor() string { return filepath.Join(l.store.dir, l.rel) }
+
+// extent is the host path of the file that holds the data.
+func (l *link) extent() string {
+	suffix := "-flat.vmdk"
+	if l.parent != nil {
+		suffix = "-delta.vmdk"
+	}
+	return strings.TrimSuffix(l.descriptor(), ".vmdk") + suffix
+}
+
+func (l *link) describe() string {
+	kind, create, parent := "VMFS", "vmfs", "ffffffff"
+	if l.parent != nil {
+		kind, create, parent = "VMFSSPARSE", "vmfsSparse", "fffffffe"
+	}
+	return fmt.Sprintf("# Disk DescriptorFile\nversion=1\nCID=fffffffe\nparentCID=%s\ncreateType=\"%s\"\n\nRW %d %s \"%s\"\n",
+		parent, create, l.size/512, kind, filepath.Base(l.extent()))
+}
+
+// owner returns the link that answers for grain g as seen from l.
+func (l *link) owner(g int64) *link {
+	for l.parent != nil && !l.held.has(g) {
+		l = l.parent
+	}
+	return l
+}
+
+// read fills p from off with the content as seen from l: its own grains and
+// its parents'. The range lies inside the disk.
+func (l *link) read(p []byte, off int64) error {
+	for len(p) > 0 {
+		g := off / grain
+		own, end := l.owner(g), (g+1)*grain
+		for end < off+int64(len(p)) && (own == l && l.parent == nil || l.owner(end/grain) == own) {
+			end = min(end+grain, off+int64(len(p)))
+		}
+		n := min(int64(len(p)), end-off)
+		if err := readFull(own.file, p[:n], off); err != nil {
+			return fmt.Errorf("read %s at %d: %w", own.path(), off, err)
+		}
+		p, off = p[n:], off+n
+	}
+	return nil
+}
+
+// readFull is ReadAt that reads zeros behind the end of the file.
+func readFull(f *os.File, p []byte, off int64) error {
+	n, err := f.ReadAt(p, off)
+	if errors.Is(err, io.EOF) {
+		clear(p[n:])
+		return nil
+	}
+	return err
+}
+
+// write puts p at off into this link, completing partial grains of a redo log
+// from below first.
+func (l *link) write(p []byte, off int64) error {
+	first, end := off/grain, (off+int64(len(p))+grain-1)/grain
+	if l.parent != nil {
+		for _, g := range slices.Compact([]int64{first, end - 1}) {
+			if err := l.complete(g, off, off+int64(len(p))); err != nil {
+				return err
+			}
+		}
+	}
+	if _, err := l.file.WriteAt(p, off); err != nil {
+		return fmt.Errorf("write %s at %d: %w", l.path(), off, err)
+	}
+	l.held.addRange(first, end)
+	return nil
+}
+
+// complete copies grain g from below unless it is held already or [from, to)
+// covers it.
+func (l *link) complete(g, from, to int64) error {
+	start, end := g*grain, min((g+1)*grain, l.size)
+	if l.held.has(g) || (from <= start && to >= end) {
+		return nil
+	}
+	buf := make([]byte, end-start)
+	if err := l.parent.read(buf, start); err != nil {
+		return err
+	}
+	if _, err := l.file.WriteAt(buf, start); err != nil {
+		return fmt.Errorf("copy a grain into %s: %w", l.path(), err)
+	}
+	return nil
+}
+
+// absorb copies child's grains into l, as the removal of a snapshot does.
+func (l *link) absorb(child *link) error {
+	buf := make([]byte, 16*grain)
+	for first, end := range child.held.runs() {
+		for off, stop := first*grain, min(end*grain, child.size); off < stop; {
+			n := min(int64(len(buf)), stop-off)
+			if err := readFull(child.file, buf[:n], off); err != nil {
+				return fmt.Errorf("merge %s: %w", child.path(), err)
+			}
+			if _, err := l.file.WriteAt(buf[:n], off); err != nil {
+				return fmt.Errorf("merge into %s: %w", l.path(), err)
+			}
+			off += n
+		}
+	}
+	l.held.union(child.held)
+	return nil
+}
+
+// remove closes the link and deletes its files.
+func (l *link) remove() error {
+	return errors.Join(l.file.Close(), os.Remove(l.extent()), os.Remove(l.descriptor()))
+}
+
+// allocated is the set of grains that the chain up to l holds.
+func (l *link) allocated() *bitmap {
+	all := &bitmap{}
+	for ; l != nil; l = l.parent {
+		all.union(l.held)
+	}
+	return all
+}
+
+// within reports whether l is o or one of o's parents.
+func (l *link) within(o *link) bool {
+	for ; o != nil; o = o.parent {
+		if o == l {
+			return true
+		}
+	}
+	return false
+}
