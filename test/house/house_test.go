@@ -67,7 +67,7 @@ var rooms = map[string]int{
 	"test/memory": 1, "test/vcenter": 1, "test/aws": 1, "test/suite": 1,
 	"cmd/internal/console": 2, "test/scenario": 2, "test/lab": 2,
 	"cmd/snapferry": 3, "cmd/snapferry-lab": 3,
-	"test/house": 3,
+	"test/house": 3, "test/bench": 3,
 }
 
 func room(pkg string) (string, int, bool) {
