@@ -340,3 +340,16 @@ func (r *snapshotReader) Get(ctx context.Context, index int64, token string, buf
 	copy(buf, b)
 	return sha256.Sum256(b), nil
 }
+
+// Pending names the drafts that are neither sealed nor aborted, and failed
+// ones.
+func (s *Store) Pending() (ids []string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range slices.Sorted(maps.Keys(s.snaps)) {
+		if n := s.snaps[id]; n.State != transfer.Completed {
+			ids = append(ids, fmt.Sprintf("draft %s is %s", id, n.State))
+		}
+	}
+	return ids
+}
