@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"snapferry/test/scenario"
+	"snapferry/transfer/manifest"
 )
 
 const (
@@ -21,6 +22,7 @@ var long = os.Getenv("SNAPFERRY_LONG") != ""
 // worlds are those that every story runs in.
 var worlds = map[string]func(*testing.T) *scenario.World{
 	"memory": scenario.Memory,
+	"lab":    scenario.Lab,
 }
 
 // everywhere tells a story in every world.
@@ -32,3 +34,12 @@ func everywhere(t *testing.T, story func(*testing.T, *scenario.World)) {
 		})
 	}
 }
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func stateOf(t *testing.T) manifest.Dir { return manifest.Dir(t.TempDir()) }

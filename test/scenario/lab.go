@@ -1,0 +1,199 @@
+package scenario
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"snapferry/ebs"
+	"snapferry/test/aws"
+	"snapferry/test/fault"
+	"snapferry/test/lab"
+	"snapferry/test/vcenter"
+	"snapferry/transfer"
+	"snapferry/vsphere"
+	"snapferry/vsphere/hotadd"
+)
+
+// LabWorld is a World with the hands of its lab.
+type LabWorld struct {
+	*World
+	Lab       *lab.Lab
+	VSphere   *vsphere.Client
+	Store     *ebs.Store
+	Appliance *hotadd.Appliance
+	// VCenterFaults and AWSFaults are the rules of the two simulators.
+	VCenterFaults, AWSFaults *fault.Set
+	made                     atomic.Int64
+}
+
+// labTiming waits as long as a loaded machine under the race detector needs,
+// and no longer.
+var labTiming = ebs.Timing{
+	Headers: 10 * time.Second, Attempt: 15 * time.Second, Operation: time.Minute, NotYet: 20 * time.Second,
+	RetryFirst: time.Millisecond, RetryMax: 50 * time.Millisecond,
+	PollFirst: time.Millisecond, PollMax: 50 * time.Millisecond, SealLimit: time.Minute, Settings: time.Nanosecond,
+}
+
+// Lab is the world of the real protocols: the vSphere and EBS rooms and the
+// HotAdd reader, against the simulated vCenter and AWS.
+func Lab(t *testing.T) *World { return NewLab(t).World }
+
+// NewLab is Lab with the hands that stories about failures need.
+func NewLab(t *testing.T) *LabWorld {
+	t.Helper()
+	w := &LabWorld{VCenterFaults: fault.New(1), AWSFaults: fault.New(2)}
+	l, err := lab.Start(lab.Options{
+		Dir: t.TempDir(), KeepFrozen: true,
+		VCenter: vcenter.Options{Faults: w.VCenterFaults}, AWS: aws.Options{Faults: w.AWSFaults},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(l.Close)
+	w.Lab = l
+	w.connect(t)
+	w.World = &World{
+		Name: "lab", Store: w.Store,
+		Image: func(id transfer.SnapshotID) (io.ReaderAt, int64) {
+			image, size, err := l.AWS.Image(string(id))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return image, size
+		},
+		EncryptByDefault: l.AWS.SetEncryptionByDefault,
+		Calls:            w.calls,
+		Left:             w.left,
+		NewVM:            w.newVM,
+	}
+	return w
+}
+
+func (w *LabWorld) connect(t *testing.T) {
+	t.Helper()
+	l := w.Lab
+	u := *l.VCenter.URL()
+	password, _ := u.User.Password()
+	user := u.User.Username()
+	u.User = nil
+	var err error
+	w.VSphere, err = vsphere.Dial(t.Context(), vsphere.Config{
+		URL: u.String(), Username: user, Password: password, Thumbprint: l.VCenter.Thumbprint(),
+		Timing: vsphere.Timing{RetryFirst: 5 * time.Millisecond, RetryMax: 100 * time.Millisecond, Settle: 10 * time.Second, Cleanup: time.Minute},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = w.VSphere.Close(context.WithoutCancel(t.Context())) }) // before the lab ends
+	if w.Store, err = ebs.Open(t.Context(), ebs.Config{
+		Region:      "us-east-1",
+		EBSEndpoint: l.AWS.EBSEndpoint(), EC2Endpoint: l.AWS.EC2Endpoint(), STSEndpoint: l.AWS.STSEndpoint(), Timing: labTiming,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if w.Appliance, err = hotadd.New(t.Context(), w.VSphere, hotadd.Config{
+		Appliance: l.Appliance.Moref(), SysfsDir: l.VCenter.SysfsDir(), DevDir: l.VCenter.DevDir(),
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func (w *LabWorld) calls() transfer.Calls {
+	c := transfer.Calls{VCenter: w.VSphere.Calls()}
+	for _, n := range w.Store.Calls() {
+		c.AWS += n
+	}
+	return c
+}
+
+// left looks from outside, at the simulators.
+func (w *LabWorld) left() (left []string) {
+	s := w.Lab.VCenter.State()
+	for _, vm := range s.VMs {
+		for _, snap := range vm.Snapshots {
+			if strings.HasPrefix(snap.Name, vsphere.SnapshotPrefix) {
+				left = append(left, fmt.Sprintf("VM snapshot %s of %s", snap.Name, vm.Name))
+			}
+		}
+		if vm.ConsolidationNeeded {
+			left = append(left, vm.Name+" needs consolidation")
+		}
+	}
+	for _, a := range s.Attached {
+		if a.Source != "" && a.Source != s.Appliance {
+			left = append(left, fmt.Sprintf("%s attached to %s", a.File, a.VM))
+		}
+	}
+	for _, f := range s.Deleted {
+		left = append(left, "VMDK deleted: "+f)
+	}
+	for _, h := range s.Harms {
+		left = append(left, fmt.Sprintf("harm to %s: %s", h.Name, h.What))
+	}
+	for _, h := range s.Surprises {
+		left = append(left, fmt.Sprintf("device pulled from a guest: %s: %s", h.Name, h.What))
+	}
+	for _, snap := range w.Lab.AWS.Snapshots() {
+		if snap.State != string(transfer.Completed) {
+			left = append(left, fmt.Sprintf("EBS snapshot %s is %s", snap.ID, snap.State))
+		}
+	}
+	return left
+}
+
+// Source is a VM of the lab as the vSphere room sees it.
+func (w *LabWorld) Source(vm *vcenter.VM) transfer.Source {
+	return w.VSphere.Source(transfer.VMID{VCenter: w.VSphere.ID(), Moref: vm.Moref()}, vsphere.Options{Reader: w.Appliance})
+}
+
+func (w *LabWorld) newVM(t *testing.T, disks ...Disk) *VM {
+	t.Helper()
+	spec := vcenter.VMSpec{Name: fmt.Sprintf("vm%d", w.made.Add(1))}
+	for _, d := range disks {
+		spec.Disks = append(spec.Disks, vcenter.DiskSpec{Size: d.Size, Thick: d.Thick})
+	}
+	_, v := w.Make(t, spec)
+	return v
+}
+
+// Make makes a VM of any sort.
+func (w *LabWorld) Make(t *testing.T, spec vcenter.VMSpec) (*vcenter.VM, *VM) {
+	t.Helper()
+	vm, err := w.Lab.AddVM(spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := &VM{ID: transfer.VMID{VCenter: w.VSphere.ID(), Moref: vm.Moref()}, Source: w.Source(vm)}
+	info, err := v.Source.Inspect(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	live := map[int32]*vcenter.Disk{}
+	for _, d := range vm.Disks() {
+		live[d.Key()] = d
+	}
+	for _, d := range info.Disks {
+		v.Disks = append(v.Disks, d.ID)
+	}
+	v.Guest = func(i int) Guest { return live[v.Disks[i].Key] }
+	v.Grow = func(i int, size int64) error { return live[v.Disks[i].Key].Grow(size) }
+	v.ResetCBT = func() {
+		for _, d := range live {
+			d.ResetCBT()
+		}
+	}
+	v.Frozen = func(cycle transfer.CycleID, i int) (io.ReaderAt, error) {
+		path, err := w.Lab.VCenter.FrozenCopy(vsphere.SnapshotPrefix+string(cycle), v.Disks[i].Key)
+		if err != nil {
+			return nil, err
+		}
+		return os.Open(path)
+	}
+	return vm, v
+}
