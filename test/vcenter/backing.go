@@ -1,7 +1,6 @@
 package vcenter
 
 import (
-	"path"
 	"strings"
 
 	"github.com/vmware/govmomi/vim25/types"
@@ -29,7 +28,7 @@ func (d *Disk) backing(l *link, changeID string) types.BaseVirtualDeviceBackingI
 	if l.parent != nil && (d.spec.DeltaSESparse || kind == SESparse) {
 		kind = SESparse
 	}
-	file := types.VirtualDeviceFileBackingInfo{FileName: l.path(), Datastore: &l.store.ref, BackingObjectId: ""}
+	file := types.VirtualDeviceFileBackingInfo{FileName: l.path(), Datastore: &l.store.ref}
 	no := types.NewBool(false)
 	switch kind {
 	case SESparse:
@@ -116,9 +115,8 @@ func fileName(b types.BaseVirtualDeviceBackingInfo) (file, mode string, hasParen
 		return b.FileName, b.DiskMode, b.Parent != nil
 	case *types.VirtualDiskRawDiskMappingVer1BackingInfo:
 		return b.FileName, b.DiskMode, b.Parent != nil
+	case *types.VirtualDiskRawDiskVer2BackingInfo:
+		return b.DescriptorFileName, "", false
 	}
 	return "", "", false
 }
-
-// withoutExt turns "[ds] vm/vm.vmdk" into the name of its stem, "vm".
-func withoutExt(p string) string { return strings.TrimSuffix(path.Base(p), ".vmdk") }

@@ -28,25 +28,25 @@ func (d *Disk) freeze(snapshot string) error {
 	return nil
 }
 
-// revert throws the top link away and starts anew from snapshot.
-func (d *Disk) revert(snapshot string, keepTracking bool, locked func(*link) bool) error {
+// revert throws the top link away and starts anew from snapshot. It reports
+// whether a link had to stay because it is open elsewhere.
+func (d *Disk) revert(snapshot string, keepTracking bool, locked func(*link) bool) (left bool, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	f := d.frozen[snapshot]
 	if f == nil {
-		return nil // independent, or added later
+		return false, nil // independent, or added later
 	}
 	delta, err := newLink(f.link.store, d.nextDelta(), f.size, f.link)
 	if err != nil {
-		return err
+		return false, err
 	}
 	d.top, d.size = delta, f.size
 	d.links = append(d.links, delta)
 	if d.track != nil && !keepTracking {
 		d.track = newTracker()
 	}
-	_, err = d.collapse(locked)
-	return err
+	return d.collapse(locked)
 }
 
 // forget drops a snapshot's hold on its link and, with merge, folds up what

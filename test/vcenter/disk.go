@@ -138,10 +138,13 @@ const lossyGrowth = 128 << 30
 // Grow makes the disk larger, as a user would. Like vSphere it refuses while
 // a snapshot exists, and never shrinks.
 func (d *Disk) Grow(size int64) error {
+	d.vm.v.ops.Lock()
+	defer d.vm.v.ops.Unlock()
 	if err := d.grow(size); err != nil {
 		return err
 	}
-	return d.vm.republish()
+	d.vm.publish()
+	return nil
 }
 
 func (d *Disk) grow(size int64) error {
@@ -172,7 +175,7 @@ func (d *Disk) ResetCBT() {
 		d.track = newTracker()
 	}
 	d.mu.Unlock()
-	_ = d.vm.republish() // the live backing's change ID is a convenience
+	d.vm.republish()
 }
 
 // trackable reports whether ESXi can track this disk at all.

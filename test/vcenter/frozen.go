@@ -62,7 +62,9 @@ type keeper struct {
 	errs        []error
 }
 
-func keepKey(snapshotName string, key int32) string { return fmt.Sprintf("%s\x00%d", snapshotName, key) }
+func keepKey(snapshotName string, key int32) string {
+	return fmt.Sprintf("%s\x00%d", snapshotName, key)
+}
 
 // KeepFrozen makes the simulator keep a sparse copy, below dir, of every disk
 // of every snapshot whose name begins with prefix. It replaces an earlier

@@ -14,11 +14,10 @@ import (
 // property collector is never touched again.
 
 // republish is publish for callers that are no task.
-func (vm *VM) republish() error {
+func (vm *VM) republish() {
 	vm.v.ops.Lock()
 	defer vm.v.ops.Unlock()
 	vm.publish()
-	return nil
 }
 
 // publish renders disks, snapshots and what follows from them. The caller
@@ -99,8 +98,8 @@ func (vm *VM) publishConfig() {
 	s := vm.spec
 	supported := s.HardwareVersion >= 7 && !s.FaultTolerant
 	changes := []types.PropertyChange{
-		{Name: "config.changeTrackingEnabled", Val: types.NewBool(cbt)},
-		{Name: "capability.changeTrackingSupported", Val: types.NewBool(supported)},
+		{Name: "config.changeTrackingEnabled", Val: cbt},
+		{Name: "capability.changeTrackingSupported", Val: supported},
 		{Name: "capability.snapshotOperationsSupported", Val: true},
 		{Name: "guest", Val: &types.GuestInfo{
 			ToolsStatus: types.VirtualMachineToolsStatusToolsOk, ToolsVersion: "12389",
@@ -173,5 +172,3 @@ func powerState(on bool) types.VirtualMachinePowerState {
 }
 
 func summary(size int64) string { return fmt.Sprintf("%d KB", size/1024) }
-
-

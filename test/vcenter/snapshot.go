@@ -252,13 +252,16 @@ func (vm *VM) unlink(s *snapshot) {
 
 func (vm *VM) revert(s *snapshot, keepTracking bool) types.BaseMethodFault {
 	v := vm.v
-	locked := v.lockedLinks()
+	locked, stays := v.lockedLinks(), false
 	for _, d := range vm.Disks() {
-		if err := d.revert(s.ref.Value, keepTracking, locked); err != nil {
+		left, err := d.revert(s.ref.Value, keepTracking, locked)
+		if err != nil {
 			return &types.GenericVmConfigFault{Reason: err.Error()}
 		}
+		stays = stays || left
 	}
 	v.mu.Lock()
+	vm.consolidation = vm.consolidation || stays
 	vm.current = s
 	vm.powered = false // our snapshots hold no memory: the VM comes back off
 	v.mu.Unlock()

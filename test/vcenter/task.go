@@ -34,7 +34,9 @@ func (vm *VM) start(ctx *simulator.Context, name string, r *fault.Rule, do effec
 			return nil, &types.TaskInProgress{Task: other}
 		}
 		defer vm.done()
-		v.sleep(v.opts.TaskDelay)
+		if !v.sleep(v.opts.TaskDelay) {
+			return nil, &types.RequestCanceled{}
+		}
 		if r != nil && r.Kind == fault.TaskFault {
 			return nil, newFault(r.Detail, vm.ref)
 		}
@@ -91,15 +93,26 @@ func (v *VCenter) announce(ctx *simulator.Context, t *simulator.Task, vm *VM, na
 	})
 }
 
-// sleep waits unless the vCenter is closed first.
-func (v *VCenter) sleep(d time.Duration) {
-	if d <= 0 {
-		return
-	}
+// later runs do once the locks that the caller holds are free, and before
+// Close is over.
+func (v *VCenter) later(do func()) {
+	v.running.Add(1)
+	go func() {
+		defer v.running.Done()
+		v.ops.Lock()
+		defer v.ops.Unlock()
+		do()
+	}()
+}
+
+// sleep waits; false if the vCenter is closed first.
+func (v *VCenter) sleep(d time.Duration) bool {
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
+		return true
 	case <-v.closed:
+		return false
 	}
 }

@@ -87,6 +87,7 @@ type VCenter struct {
 	stores    map[string]*store
 	vms       map[string]*VM // by moref
 	snapshots map[string]*snapshot
+	leases    map[string]*snapshot // open NFC leases
 	attached  []*attachment
 	appliance *VM
 	guest     *guest
@@ -121,7 +122,7 @@ func New(o Options) (*VCenter, error) {
 	}
 	v := &VCenter{
 		opts: o, identity: id, closed: make(chan struct{}),
-		stores: map[string]*store{}, vms: map[string]*VM{}, snapshots: map[string]*snapshot{},
+		stores: map[string]*store{}, vms: map[string]*VM{}, snapshots: map[string]*snapshot{}, leases: map[string]*snapshot{},
 		calls: map[string]int{}, denied: map[string][]types.ManagedObjectReference{},
 	}
 	v.sessions = newSessions(o.SessionIdle, v.dropSession)
@@ -197,7 +198,9 @@ func (v *VCenter) serve() {
 	// A pattern with a method wins over vcsim's own without one.
 	v.model.Service.HandleFunc("POST /sdk", v.serveSDK)
 	v.model.Service.HandleFunc("POST /sdk/vimService", v.serveSDK)
-	v.model.Service.HandleFunc("GET /folder/", v.serveFolder)
+	for _, method := range []string{"GET", "PUT", "POST"} {
+		v.model.Service.HandleFunc(method+" /folder/", v.serveFolder)
+	}
 	v.model.Service.HandleFunc("GET /nfc/{lease}/{file}", v.serveLease)
 	v.server = v.model.Service.NewServer()
 	v.server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what tests are after

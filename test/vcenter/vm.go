@@ -35,6 +35,7 @@ type VM struct {
 	busy          *types.ManagedObjectReference
 	nextID        int32
 	crashed       bool
+	disabled      []string // methods
 }
 
 // Ref is the managed object reference.
@@ -215,5 +216,48 @@ func (vm *VM) stunTracking() {
 		} else {
 			d.stopTracking()
 		}
+	}
+	vm.publishTracking(disks)
+}
+
+// publishTracking writes the switches that ESXi keeps in the VMX: one for the
+// VM and one per disk that is tracked.
+func (vm *VM) publishTracking(disks []*Disk) {
+	want := map[string]bool{}
+	for _, d := range disks {
+		d.mu.RLock()
+		on := d.track != nil
+		d.mu.RUnlock()
+		want["ctkEnabled"] = want["ctkEnabled"] || on
+		want[d.place()+".ctkEnabled"] = on
+	}
+	have := vm.ExtraConfig()
+	var change []types.BaseOptionValue
+	for key, on := range want {
+		val := strings.ToUpper(fmt.Sprint(on))
+		if have[key] != val && (on || have[key] != "") {
+			change = append(change, &types.OptionValue{Key: key, Value: val})
+		}
+	}
+	if len(change) == 0 {
+		return
+	}
+	ctx, m := vm.v.context(), vm.sim()
+	ctx.WithLock(m, func() {
+		ctx.Update(m, []types.PropertyChange{{Name: "config.extraConfig", Val: mergeOptions(m.Config.ExtraConfig, change)}})
+	})
+}
+
+// place is where the VMX says a disk hangs: "scsi0:1".
+func (d *Disk) place() string {
+	switch c := d.controller; {
+	case c >= 31000:
+		return fmt.Sprintf("nvme%d:%d", c-31000, d.unit)
+	case c >= 15000:
+		return fmt.Sprintf("sata%d:%d", c-15000, d.unit)
+	case c >= 1000:
+		return fmt.Sprintf("scsi%d:%d", c-1000, d.unit)
+	default:
+		return fmt.Sprintf("ide%d:%d", c-200, d.unit)
 	}
 }
