@@ -1,0 +1,36 @@
+// Package vsphere speaks to vCenter: session, inventory, eligibility, freezing
+// and releasing VMs, changed areas. It implements transfer.Source and
+// transfer.Frozen; how frozen disks are read is a [Reader]'s business, such as
+// that of the sub-package hotadd.
+//
+//	c, err := vsphere.Dial(ctx, vsphere.Config{URL: "vcenter.example.com", …})
+//	vm, err := c.Find(ctx, "prod/app01")
+//	src := c.Source(vm.ID, vsphere.Options{Reader: appliance})
+//
+// How the files hang together:
+//
+//	config.go, tls.go, client.go   what can be set, whom we trust, the client
+//	session.go                     one call: count, bound, log in again, repeat what may be repeated
+//	fault.go, faults.go            a fault → transfer.Error: kind, privilege, next step (pure)
+//	watch.go                       waiting for tasks and properties, through reconnects
+//	fetch.go, describe.go          what vCenter says of a VM → transfer.VM
+//	backing.go, eligibility.go     disk backings; why a VM or disk cannot be replicated (pure)
+//	inventory.go, find.go, match.go  listing, and finding by what a person types
+//	source.go, freeze.go, create.go  freezing; tracking.go, space.go decide (pure)
+//	mark.go                        the mark of our VM snapshots
+//	frozen.go, areas.go, release.go  a frozen VM: open, changed areas, remove
+//
+// # What it relies on
+//
+// The project's vSphere facts; comments name their rows. The rules that shape
+// the package: CBT is enabled only where no VM snapshot exists; paths, sizes
+// and change IDs are taken from snapshot.config, never from the live VM; at
+// most one VM snapshot of ours exists per VM; only what carries our mark is
+// removed, alone, and never a chain that others had a part in is consolidated.
+//
+// # Number of calls
+//
+// A cycle in which nothing changed makes 24 calls and one per disk, the login
+// and a lookup by name included, however long the tasks take: tasks are waited
+// for by WaitForUpdatesEx, not polled.
+package vsphere
