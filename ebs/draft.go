@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -89,11 +90,15 @@ func (d *draft) Seal(ctx context.Context, seal transfer.Seal) error {
 	if d.over.Load() {
 		return refuse(what, "the draft is sealed or aborted")
 	}
-	if err := d.s.tag(ctx, what, d.id, d.known, sealTags(seal)); err != nil {
+	tags, err := newTags(seal)
+	if err != nil {
+		return refuse(what, "%w", err)
+	}
+	if err := d.s.tag(ctx, what, d.id, d.known, tags); err != nil {
 		return err
 	}
 	r := request{op: opComplete, what: what, known: d.known, shared: d.s.completes}
-	err := d.s.do(ctx, r, func(ctx context.Context) error {
+	err = d.s.do(ctx, r, func(ctx context.Context) error {
 		_, err := d.s.api.ebs.CompleteSnapshot(ctx, &ebs.CompleteSnapshotInput{
 			SnapshotId: aws.String(string(d.id)), ChangedBlocksCount: aws.Int32(int32(seal.Blocks)),
 			Checksum:                  aws.String(wireDigest(seal.Checksum)),
@@ -107,6 +112,20 @@ func (d *draft) Seal(ctx context.Context, seal transfer.Seal) error {
 	}
 	d.over.Store(true)
 	return d.s.watcher.wait(ctx, d.id)
+}
+
+// newTags are the tags that a seal writes: what only it knows, and the label of
+// the cycle that seals where another one started the draft.
+func newTags(seal transfer.Seal) (map[string]string, error) {
+	tags := map[string]string{}
+	if seal.Label != nil {
+		var err error
+		if tags, err = encodeLabel(*seal.Label, nil); err != nil {
+			return nil, err
+		}
+	}
+	maps.Copy(tags, sealTags(seal))
+	return tags, nil
 }
 
 // Abort deletes the draft, if EC2 says that it is one still.

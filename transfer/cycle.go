@@ -22,6 +22,12 @@ type Env struct {
 	Reads     int      // reads in flight per disk
 	Puts      int      // puts in flight per disk
 	Now       func() time.Time
+	// MaxFreeze is how long a VM snapshot of ours may live; past it, or when a
+	// datastore runs low, the VM is frozen anew and the copy goes on with the
+	// same drafts. 0: no limit.
+	MaxFreeze time.Duration
+	// Watch is how often that is looked at; 0 is DefaultWatch.
+	Watch time.Duration
 	// Cleanup bounds what still runs after the cycle's context ended:
 	// detaching, removing the VM snapshot, aborting drafts.
 	Cleanup time.Duration
@@ -30,6 +36,9 @@ type Env struct {
 // DefaultCleanup is long because consolidating a VM snapshot is: minutes on a
 // busy datastore, and giving up leaves one that grows.
 const DefaultCleanup = 15 * time.Minute
+
+// DefaultWatch: a guest that writes 100 MB/s fills 6 GB of redo log in it.
+const DefaultWatch = time.Minute
 
 // Options are the user's wishes for one cycle.
 type Options struct {
@@ -86,21 +95,36 @@ func (c *Cycle) run(ctx context.Context) error {
 		return err
 	}
 
+	defer c.closeTables()
+	for {
+		err := c.round(ctx, snapshots, byDefault)
+		if !errors.As(err, new(*thaw)) {
+			return err
+		}
+		c.Progress.notef("froze the VM anew and went on with the same drafts: %v", err)
+	}
+}
+
+// round freezes the VM and goes as far as it gets. A *thaw asks for another
+// round, which goes on with the same drafts.
+func (c *Cycle) round(ctx context.Context, snapshots []Snapshot, byDefault bool) error {
 	c.Progress.step(StepFreeze)
 	frozen, err := c.Source.Freeze(ctx, FreezeSpec{Cycle: c.id, Appliance: c.Appliance, Quiesce: c.Quiesce})
 	if err != nil {
+		c.settle(ctx)
 		return err
 	}
 	release := c.releaser(ctx, frozen)
 	defer release() // a second call does nothing
-
-	defer c.closeTables()
 	err = c.plan(ctx, frozen, snapshots, byDefault)
 	if err == nil {
 		err = c.copyAll(ctx, frozen)
 	}
-	if err != nil && ctx.Err() != nil {
-		c.beside(release, func() { c.abortAll(ctx) })
+	switch {
+	case errors.As(err, new(*thaw)) && ctx.Err() == nil:
+		return err
+	case err != nil && ctx.Err() != nil:
+		c.beside(release, func() { c.settle(ctx) })
 		return err
 	}
 	return errors.Join(err, c.finish(ctx, snapshots, release, err != nil))
@@ -163,12 +187,12 @@ func (c *Cycle) releaser(ctx context.Context, frozen Frozen) func() {
 		defer cancel()
 		c.Progress.step(StepDetach)
 		if !c.closeReaders(ctx) {
-			c.Progress.alarm(fmt.Sprintf("VM snapshot %q (%s) is left: a disk of it is still attached to the appliance", state.SnapshotName, state.Snapshot))
+			c.Progress.alarmf("VM snapshot %q (%s) is left: a disk of it is still attached to the appliance", state.SnapshotName, state.Snapshot)
 			return
 		}
 		c.Progress.step(StepRelease)
 		if err := frozen.Release(ctx); err != nil {
-			c.Progress.alarm(fmt.Sprintf("VM snapshot %q (%s) is left and grows: %v", state.SnapshotName, state.Snapshot, err))
+			c.Progress.alarmf("VM snapshot %q (%s) is left and grows: %v", state.SnapshotName, state.Snapshot, err)
 			return
 		}
 		c.Progress.update(func(r *Report) { r.Snapshot, r.FrozenFor = "", c.Now().Sub(started) })
@@ -183,7 +207,7 @@ func (c *Cycle) closeReaders(ctx context.Context) bool {
 	ok := true
 	for _, d := range c.disks {
 		if err := d.close(ctx); err != nil {
-			c.Progress.alarm(fmt.Sprintf("%s is left attached to the appliance: %v", d.disk.Label, err))
+			c.Progress.alarmf("%s is left attached to the appliance: %v", d.disk.Label, err)
 			ok = false
 		}
 	}
@@ -209,17 +233,22 @@ func (c *Cycle) plan(ctx context.Context, frozen Frozen, snapshots []Snapshot, b
 // siblings: what they seal serves as their next parent.
 func (c *Cycle) copyAll(ctx context.Context, frozen Frozen) error {
 	c.Progress.step(StepCopy)
+	ctx, stop := c.watch(ctx, frozen)
+	defer stop()
 	var g errgroup.Group
 	errs := make([]error, len(c.disks))
 	for i, d := range c.disks {
 		g.Go(func() error {
-			if err := d.copy(ctx, frozen); err != nil {
-				errs[i] = fmt.Errorf("%s: %w", d.disk.Label, err)
+			if d.err = d.copy(ctx, frozen); d.err != nil {
+				errs[i] = fmt.Errorf("%s: %w", d.disk.Label, d.err)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait() // the functions return nil
+	if why, ok := context.Cause(ctx).(*thaw); ok {
+		return why
+	}
 	return errors.Join(errs...)
 }
 
@@ -233,7 +262,7 @@ func (c *Cycle) finish(ctx context.Context, snapshots []Snapshot, release func()
 	}
 	var err error
 	c.beside(release, func() { err = c.sealAll(ctx, partly) })
-	c.abortAll(ctx) // what did not seal
+	c.settle(ctx)
 	if err != nil || partly {
 		return err
 	}
@@ -305,14 +334,16 @@ func (c *Cycle) sealAll(ctx context.Context, partly bool) error {
 	return errors.Join(errs...)
 }
 
-func (c *Cycle) abortAll(ctx context.Context) {
+// settle ends what did not seal: a draft with blocks in it stays for the next
+// cycle to go on with, any other is aborted.
+func (c *Cycle) settle(ctx context.Context) {
 	ctx, cancel := c.cleanup(ctx)
 	defer cancel()
 	var g errgroup.Group
 	for _, d := range c.disks {
 		g.Go(func() error {
-			if err := d.abort(ctx); err != nil {
-				c.Progress.alarm(fmt.Sprintf("draft of %s is left in AWS: %v", d.disk.Label, err))
+			if err := d.settle(ctx); err != nil {
+				c.Progress.alarmf("draft of %s is left in AWS: %v", d.disk.Label, err)
 			}
 			return nil
 		})

@@ -305,16 +305,21 @@ func TestASealedDiskServesThoughItsSiblingFailed(t *testing.T) {
 		t.Fatalf("%v, %s", err, rep.Outcome)
 	}
 	p := r.points()
-	if len(p) != 1 || p[0].Complete || len(p[0].Disks) != 1 || p[0].Disks[0].State != transfer.Completed {
+	if len(p) != 1 || p[0].Complete || len(p[0].Disks) != 2 || rep.Disks[0].Sealed == rep.Disks[1].Sealed || rep.Disks[0].Kept == rep.Disks[1].Kept {
 		t.Fatalf("after the failure: %+v", p)
 	}
 	r.store.PutHook = nil
+	write(t, r.vm.Disk(0), 3, 100, 512)
+	write(t, r.vm.Disk(1), 4, 100, 512)
 	rep = r.must(transfer.Options{})
 	kinds := fmt.Sprint(rep.Disks[0].Kind, rep.Disks[1].Kind)
 	if kinds != "seeddelta" && kinds != "deltaseed" {
 		t.Errorf("kinds %s", kinds)
 	}
 	r.same()
+	if left := r.store.Pending(); len(left) > 0 {
+		t.Errorf("drafts left: %v", left)
+	}
 }
 
 func TestAPutThatSpoilsTheDraftMakesNoPoint(t *testing.T) {
@@ -349,12 +354,21 @@ func TestCancelLeavesNothing(t *testing.T) {
 			}
 			return ctx.Err()
 		}
-		_, err := r.cycle(transfer.Options{}).Run(ctx)
+		rep, err := r.cycle(transfer.Options{}).Run(ctx)
 		if transfer.KindOf(err) != transfer.Canceled {
 			t.Errorf("after %d puts: %v", after, err)
 		}
-		if s, a := r.vm.Left(); s+a > 0 || len(r.points()) > 0 {
-			t.Errorf("after %d puts: %d VM snapshots, %d attached disks, %d points left", after, s, a, len(r.points()))
+		if s, a := r.vm.Left(); s+a > 0 {
+			t.Errorf("after %d puts: %d VM snapshots, %d attached disks left", after, s, a)
+		}
+		kept := 0
+		for _, d := range rep.Disks {
+			if d.Kept {
+				kept++
+			}
+		}
+		if left := r.store.Pending(); len(left) != kept || after == 0 && kept > 0 {
+			t.Errorf("after %d puts: drafts %v left, %d kept", after, left, kept)
 		}
 		cancel()
 	}
@@ -435,19 +449,25 @@ func TestStaleManifestIsNotUsed(t *testing.T) {
 	r := newRig(t, 2*mib)
 	write(t, r.vm.Disk(0), 1, 0, 2*mib)
 	r.must(transfer.Options{})
-	old := filepath.Join(t.TempDir(), "old")
-	if err := os.CopyFS(old, os.DirFS(string(r.state))); err != nil {
-		t.Fatal(err)
-	}
+	old := copyState(t, r.state)
 	write(t, r.vm.Disk(0), 2, 0, 512)
 	r.must(transfer.Options{})
 	back := noise(1, 2*mib)[:512]
 	_, _ = r.vm.Disk(0).WriteAt(back, 0) // as the old manifest knows it
-	r.state = manifest.Dir(old)          // the appliance was restored to an earlier day
+	r.state = old                        // the appliance was restored to an earlier day
 	if rep := r.must(transfer.Options{}); rep.Disks[0].Put != 1 {
 		t.Errorf("put %d blocks", rep.Disks[0].Put)
 	}
 	r.same()
+}
+
+func copyState(t *testing.T, state manifest.Dir) manifest.Dir {
+	t.Helper()
+	old := filepath.Join(t.TempDir(), "old")
+	if err := os.CopyFS(old, os.DirFS(string(state))); err != nil {
+		t.Fatal(err)
+	}
+	return manifest.Dir(old)
 }
 
 func TestReadBackProvesAPoint(t *testing.T) {

@@ -23,7 +23,8 @@ type diskCycle struct {
 	read    *BlockSet
 
 	reader DiskReader
-	copied bool // every block is put or skipped
+	copied bool  // every block is put or skipped
+	err    error // of the copy
 	draft  lazyDraft
 }
 
@@ -31,6 +32,7 @@ type diskCycle struct {
 // ID, the decision is taken again with that knowledge.
 func (d *diskCycle) plan(ctx context.Context, frozen Frozen, snapshots []Snapshot, byDefault bool) error {
 	state := frozen.State()
+	d.copied, d.err = false, nil
 	var ok bool
 	if d.frozen, ok = state.Disk(d.disk.ID); !ok {
 		return Fail(Retry, "freeze", fmt.Errorf("disk %s is not in the VM snapshot", d.disk.ID), "The VM's disks changed at this moment; sync again.")
@@ -48,10 +50,13 @@ func (d *diskCycle) plan(ctx context.Context, frozen Frozen, snapshots []Snapsho
 	}
 	err = d.selectBlocks(ctx, frozen)
 	if KindOf(err) == BaselineLost && d.decided.Kind == Delta {
-		in.Lost = "vSphere does not accept the change ID of " + string(in.Base.ID) + ": " + err.Error()
+		in.Lost = err.Error()
 		if d.decided, err = Decide(in); err == nil {
 			err = d.selectBlocks(ctx, frozen)
 		}
+	}
+	if err == nil {
+		err = d.takeUp(ctx, frozen, snapshots)
 	}
 	if err != nil {
 		return err
@@ -71,8 +76,10 @@ func (d *diskCycle) planInput(state FrozenVM, snapshots []Snapshot, byDefault bo
 	if d.dir, err = d.c.dir.Disk(d.frozen.ID.String()); err != nil || in.Base == nil {
 		return in, err
 	}
-	if d.base, err = d.dir.Load(string(in.Base.ID)); err != nil || d.base == nil {
-		return in, err
+	if d.base == nil { // otherwise an earlier freeze of this cycle opened it
+		if d.base, err = d.dir.Load(string(in.Base.ID)); err != nil || d.base == nil {
+			return in, err
+		}
 	}
 	in.Known = KnownPartly
 	if d.base.Header().Whole {
@@ -146,12 +153,21 @@ func (d *diskCycle) copy(ctx context.Context, frozen Frozen) error {
 	d.meter(func(r *DiskReport) { r.Attached = true })
 	c := copier{
 		size: d.frozen.Size, plan: d.decided, read: d.read, base: d.base, reader: d.reader,
+		held:  d.held(),
 		draft: d.open, buffers: d.c.Buffers, reads: d.c.Reads, puts: d.c.Puts, meter: d.meter,
 	}
 	if err := c.run(ctx); err != nil {
 		return err
 	}
 	d.copied = true
+	return nil
+}
+
+// held is what the draft held when this freeze began.
+func (d *diskCycle) held() *manifest.Table {
+	if d.draft.resumed {
+		return d.draft.journal
+	}
 	return nil
 }
 
@@ -194,7 +210,11 @@ func (d *diskCycle) seal(ctx context.Context) error {
 		r := Digest(root)
 		seal.Root = &r
 	}
+	if d.draft.resumed {
+		seal.Label = &d.label
+	}
 	if err := draft.Seal(ctx, seal); err != nil {
+		d.draft.spoiled = ctx.Err() == nil // nobody knows what completed; a new draft is as cheap
 		return err
 	}
 	d.draft.sealed = true
@@ -242,20 +262,26 @@ func (d *diskCycle) parentGone(err error) error {
 	return Fail(Retry, "start draft", err, "The parent snapshot became unusable during the cycle; sync again, the next plan takes another.")
 }
 
-// abort deletes the draft unless it sealed.
-func (d *diskCycle) abort(ctx context.Context) error {
+// settle ends a draft that did not seal. One that holds blocks and may yet be
+// sealed stays, and its journal with it: the next cycle goes on with it.
+func (d *diskCycle) settle(ctx context.Context) error {
 	l := &d.draft
 	if !l.asked || l.sealed {
 		return nil
 	}
-	if l.draft == nil { // no answer to the start: the token tells whether there is a draft
-		var err error
-		if l.draft, err = d.c.Store.Start(ctx, l.spec); err != nil {
-			if KindOf(err) == Permanent || KindOf(err) == BaselineLost {
-				return nil // it was refused, as before
-			}
-			return err
+	if l.draft != nil && l.err == nil && !l.spoiled && (d.err == nil || KindOf(d.err) != Permanent) {
+		if n, _, err := l.journal.Linear(); err == nil && n > 0 {
+			d.meter(func(r *DiskReport) { r.Kept = true })
+			return nil
 		}
+	}
+	return d.abort(ctx)
+}
+
+func (d *diskCycle) abort(ctx context.Context) error {
+	l := &d.draft
+	if l.draft == nil { // no answer to the start: the token tells whether there is a draft
+		return d.forget(ctx, l.spec, "")
 	}
 	if err := l.draft.Abort(ctx); err != nil {
 		return err
@@ -265,10 +291,15 @@ func (d *diskCycle) abort(ctx context.Context) error {
 }
 
 func (d *diskCycle) closeTables() {
-	for _, t := range []*manifest.Table{d.base, d.draft.journal} {
-		if t != nil {
-			_ = t.Close() // every write was checked when it was made
-		}
+	if d.base != nil {
+		_ = d.base.Close() // read only
+	}
+	d.closeJournal()
+}
+
+func (d *diskCycle) closeJournal() {
+	if d.draft.journal != nil {
+		_ = d.draft.journal.Close() // every write was checked when it was made
 	}
 }
 

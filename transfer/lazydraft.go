@@ -13,6 +13,8 @@ type lazyDraft struct {
 	err     error
 	spec    DraftSpec
 	asked   bool // StartSnapshot may have had an effect
+	resumed bool // the draft is of an earlier freeze
+	spoiled bool // it can never be sealed
 	sealed  bool
 	draft   Draft
 	journal *manifest.Table
@@ -23,4 +25,11 @@ type lazyDraft struct {
 func (l *lazyDraft) open(start func() error) (Draft, *manifest.Table, error) {
 	l.once.Do(func() { l.err = start() })
 	return l.draft, l.journal, l.err
+}
+
+// takeUp makes a draft that was started before the one of this cycle.
+func (l *lazyDraft) takeUp(draft Draft, journal *manifest.Table, spec DraftSpec) {
+	l.once.Do(func() {})
+	l.draft, l.journal, l.spec = draft, journal, spec
+	l.asked, l.resumed = true, true
 }

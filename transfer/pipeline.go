@@ -20,6 +20,7 @@ type copier struct {
 	plan    Plan
 	read    *BlockSet       // blocks to read
 	base    *manifest.Table // what the parent holds, or nil
+	held    *manifest.Table // what the draft holds already, or nil
 	reader  DiskReader
 	draft   func(context.Context) (Draft, *manifest.Table, error)
 	buffers *Buffers
@@ -141,8 +142,14 @@ func (c *copier) look(i int64, buf []byte) (b block, want bool, err error) {
 	return b, !identical && !absent, nil
 }
 
-// known is the digest that the parent has for block i, if anybody knows it.
+// known is the digest that the draft or else its parent has for block i, if
+// anybody knows it.
 func (c *copier) known(i int64) (d Digest, ok bool, err error) {
+	if c.held != nil {
+		if got, set, err := c.held.Get(i); set || err != nil {
+			return got, set, err
+		}
+	}
 	if c.base == nil || i >= c.base.Header().Blocks {
 		return d, false, nil
 	}
@@ -196,6 +203,11 @@ func (c *copier) put(ctx context.Context, b block) error {
 	data := b.buf
 	if data == nil {
 		data = zeroBlock
+	}
+	if c.held != nil { // it may be put anew: until that is certain, nobody knows what the draft has
+		if err := journal.Clear(b.index); err != nil {
+			return err
+		}
 	}
 	if err := draft.Put(ctx, b.index, data, b.digest); err != nil {
 		return err

@@ -1,6 +1,7 @@
 package transfer
 
 import (
+	"fmt"
 	"sync"
 	"time"
 )
@@ -64,8 +65,10 @@ type Report struct {
 	// Alarms are things that went wrong without spoiling the cycle, above all
 	// what could not be cleaned up.
 	Alarms []string `json:"alarms,omitempty"`
-	Error  string   `json:"error,omitempty"`
-	Hint   string   `json:"hint,omitempty"`
+	// Notes are things worth knowing that call for nothing.
+	Notes []string `json:"notes,omitempty"`
+	Error string   `json:"error,omitempty"`
+	Hint  string   `json:"hint,omitempty"`
 }
 
 // Took is how long the cycle ran, or has run at now.
@@ -91,9 +94,11 @@ type DiskReport struct {
 	Put       int64      `json:"put"`       // blocks written to AWS
 	Identical int64      `json:"identical"` // blocks skipped: AWS has these bytes
 	Zero      int64      `json:"zero"`      // blocks of zeros left absent
+	Resumed   int64      `json:"resumed"`   // blocks that the draft held already
 	Parent    SnapshotID `json:"parent,omitempty"`
 	Snapshot  SnapshotID `json:"snapshot,omitempty"` // of the draft, then sealed
 	Sealed    bool       `json:"sealed"`
+	Kept      bool       `json:"kept"`     // the draft stays: the next cycle goes on with it
 	Attached  bool       `json:"attached"` // the frozen disk is open now
 
 	CopyStarted time.Time `json:"copyStarted"` // zero before
@@ -135,6 +140,7 @@ func (p *Progress) Report() Report {
 	r := p.r
 	r.Disks = append([]DiskReport(nil), p.r.Disks...)
 	r.Alarms = append([]string(nil), p.r.Alarms...)
+	r.Notes = append([]string(nil), p.r.Notes...)
 	if r.Ended.IsZero() {
 		r.Calls = p.calls().Sub(p.before)
 	}
@@ -179,8 +185,12 @@ func (p *Progress) step(s Step) {
 	}
 }
 
-func (p *Progress) alarm(text string) {
-	p.update(func(r *Report) { r.Alarms = append(r.Alarms, text) })
+func (p *Progress) alarmf(format string, args ...any) {
+	p.update(func(r *Report) { r.Alarms = append(r.Alarms, fmt.Sprintf(format, args...)) })
+}
+
+func (p *Progress) notef(format string, args ...any) {
+	p.update(func(r *Report) { r.Notes = append(r.Notes, fmt.Sprintf(format, args...)) })
 }
 
 func (p *Progress) end(err error) {

@@ -121,6 +121,10 @@ type Frozen interface {
 	// one reader each.
 	Open(ctx context.Context, disk DiskID) (DiskReader, error)
 
+	// Pressed says why the VM snapshot should not live on, in words for a
+	// person: a datastore on which it grows runs low. "" when all is well.
+	Pressed(ctx context.Context) (why string, err error)
+
 	// Release removes the VM snapshot and waits until vSphere has consolidated
 	// it. Every reader must be closed before. It gets a context of its own
 	// from the cycle, not the cancelled one, and may be called again after an

@@ -78,6 +78,9 @@ type Seal struct {
 	Blocks   int64  // distinct block indexes written to this snapshot
 	Checksum Digest // SHA-256 over their raw digests, ascending by index
 	Root     *Digest
+	// Label, when set, takes the place of the one that the draft was started
+	// with: an earlier cycle started it, and this one froze the disk anew.
+	Label *Label
 }
 
 // Store keeps EBS snapshots. All methods may be called by many goroutines.

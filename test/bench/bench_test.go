@@ -79,7 +79,8 @@ func (f *frozen) Areas(context.Context, transfer.DiskID, transfer.ChangeID, func
 func (f *frozen) Open(context.Context, transfer.DiskID) (transfer.DiskReader, error) {
 	return reader{f.s.file}, nil
 }
-func (f *frozen) Release(context.Context) error { return nil }
+func (f *frozen) Pressed(context.Context) (string, error) { return "", nil }
+func (f *frozen) Release(context.Context) error           { return nil }
 
 type reader struct{ io.ReaderAt }
 

@@ -280,6 +280,9 @@ func (d *draft) Seal(ctx context.Context, seal transfer.Seal) error {
 		digest := d.n.sums[i]
 		sum.Write(digest[:])
 	}
+	if seal.Label != nil {
+		d.n.Label = *seal.Label
+	}
 	d.n.Label.Blocks, d.n.Label.Root = seal.Blocks, seal.Root
 	switch {
 	case seal.Blocks != int64(len(d.n.blocks)):
@@ -341,14 +344,14 @@ func (r *snapshotReader) Get(ctx context.Context, index int64, token string, buf
 	return sha256.Sum256(b), nil
 }
 
-// Pending names the drafts that are neither sealed nor aborted, and failed
+// Pending lists the drafts that are neither sealed nor aborted, and failed
 // ones.
-func (s *Store) Pending() (ids []string) {
+func (s *Store) Pending() (ids []transfer.SnapshotID) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, id := range slices.Sorted(maps.Keys(s.snaps)) {
-		if n := s.snaps[id]; n.State != transfer.Completed {
-			ids = append(ids, fmt.Sprintf("draft %s is %s", id, n.State))
+		if s.snaps[id].State != transfer.Completed {
+			ids = append(ids, id)
 		}
 	}
 	return ids

@@ -22,6 +22,8 @@ type VM struct {
 	NoCBT string
 	// ReleaseErr and CloseErr make clean-up fail. Set between cycles.
 	ReleaseErr, CloseErr error
+	// Pressed, when set, is what Frozen.Pressed answers.
+	Pressed func() string
 	// OnFreeze, when set, sees each frozen state.
 	OnFreeze func(*Frozen)
 	// ReadHook, when set, runs before each read of a frozen disk.
@@ -238,6 +240,14 @@ func (f *Frozen) Open(ctx context.Context, id transfer.DiskID) (transfer.DiskRea
 	f.vm.attaches++
 	f.vm.mu.Unlock()
 	return &reader{f: f, d: d}, nil
+}
+
+// Pressed implements transfer.Frozen.
+func (f *Frozen) Pressed(context.Context) (string, error) {
+	if f.vm.Pressed == nil {
+		return "", nil
+	}
+	return f.vm.Pressed(), nil
 }
 
 // Release implements transfer.Frozen.

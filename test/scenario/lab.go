@@ -70,6 +70,7 @@ func NewLab(t *testing.T) *LabWorld {
 		EncryptByDefault: l.AWS.SetEncryptionByDefault,
 		Calls:            w.calls,
 		Left:             w.left,
+		Drafts:           w.drafts,
 		NewVM:            w.newVM,
 	}
 	return w
@@ -139,12 +140,16 @@ func (w *LabWorld) left() (left []string) {
 	for _, h := range s.Surprises {
 		left = append(left, fmt.Sprintf("device pulled from a guest: %s: %s", h.Name, h.What))
 	}
+	return left
+}
+
+func (w *LabWorld) drafts() (ids []transfer.SnapshotID) {
 	for _, snap := range w.Lab.AWS.Snapshots() {
 		if snap.State != string(transfer.Completed) {
-			left = append(left, fmt.Sprintf("EBS snapshot %s is %s", snap.ID, snap.State))
+			ids = append(ids, transfer.SnapshotID(snap.ID))
 		}
 	}
-	return left
+	return ids
 }
 
 // Source is a VM of the lab as the vSphere room sees it.

@@ -21,6 +21,7 @@ func Memory(*testing.T) *World {
 		EncryptByDefault: func(on bool) { store.DefaultEncryption = on },
 		Calls:            func() transfer.Calls { return transfer.Calls{} },
 	}
+	w.Drafts = store.Pending
 	w.NewVM = func(_ *testing.T, disks ...Disk) *VM {
 		mu.Lock()
 		defer mu.Unlock()
@@ -36,7 +37,7 @@ func Memory(*testing.T) *World {
 				left = append(left, fmt.Sprintf("%d VM snapshots and %d attached disks", s, a))
 			}
 		}
-		return append(left, store.Pending()...)
+		return left
 	}
 	return w
 }

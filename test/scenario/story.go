@@ -58,11 +58,21 @@ func (s *Story) Sync(o transfer.Options) transfer.Report {
 	return rep
 }
 
-// NothingLeft checks that no cycle left anything behind.
+// NothingLeft checks that the last cycle left nothing behind but the drafts
+// that it said it keeps.
 func (s *Story) NothingLeft() {
 	s.T.Helper()
 	for _, l := range s.World.Left() {
 		s.T.Errorf("left: %s", l)
+	}
+	kept := map[transfer.SnapshotID]bool{}
+	for _, d := range s.Last.Disks {
+		kept[d.Snapshot] = d.Kept
+	}
+	for _, id := range s.World.Drafts() {
+		if !kept[id] {
+			s.T.Errorf("left: draft %s", id)
+		}
 	}
 }
 
@@ -198,6 +208,7 @@ func (s *Story) CancelAt(step transfer.Step) error {
 			cancel()
 		}
 	})
-	_, err := c.Run(ctx)
+	var err error
+	s.Last, err = c.Run(ctx)
 	return err
 }

@@ -19,9 +19,11 @@ type World struct {
 	EncryptByDefault func(bool)
 	// Calls counts requests to both services.
 	Calls func() transfer.Calls
-	// Left names what exists of ours that should not once a cycle ended: VM
-	// snapshots, attached disks, drafts, deleted VMDKs, harm to a source.
+	// Left names what exists of ours in vSphere that should not once a cycle
+	// ended: VM snapshots, attached disks, deleted VMDKs, harm to a source.
 	Left func() []string
+	// Drafts are the EBS snapshots that are not completed.
+	Drafts func() []transfer.SnapshotID
 }
 
 // Disk is a disk to make.

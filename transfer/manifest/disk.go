@@ -132,6 +132,16 @@ func (d *Disk) StartJournal(h Header) (*Table, error) {
 	return t, nil
 }
 
+// OpenJournal returns the journal of a draft that was neither sealed nor
+// dropped, or nil where there is none.
+func (d *Disk) OpenJournal() (*Table, error) {
+	t, err := Open(d.file(journal))
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, ErrCorrupt) {
+		return nil, nil
+	}
+	return t, err
+}
+
 // Prepare writes the next manifest: what base says, and over it what the
 // journal says. A nil base is one in which every slot is empty. It does not
 // count before Commit.
