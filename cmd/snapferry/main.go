@@ -1,0 +1,47 @@
+package main
+
+import (
+	"os"
+
+	"golang.org/x/term"
+
+	"snapferry/cmd/internal/cli"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	harden()
+	stop := newInterrupts(os.Stderr, os.Exit)
+	ctx := stop.watch()
+	return newProgram(stop).Main(ctx, streams(), os.Args[1:])
+}
+
+// newProgram is the table of verbs.
+func newProgram(stop *interrupts) *cli.Program {
+	p := &cli.Program{
+		Name:    "snapferry",
+		Short:   "snapferry replicates vSphere virtual machines into EBS snapshots without an agent.",
+		Notes:   exitNotes,
+		Explain: stop.explain,
+	}
+	p.Commands = []*cli.Command{
+		vmsCommand(), syncCommand(stop), pointsCommand(), verifyCommand(stop), restoreCommand(stop),
+		versionCommand(), cli.HelpCommand(p),
+	}
+	return p
+}
+
+func streams() cli.Streams {
+	terminal := term.IsTerminal(int(os.Stderr.Fd()))
+	// A serial console has no size; bars need one.
+	width, _, err := term.GetSize(int(os.Stderr.Fd()))
+	return cli.Streams{
+		In: os.Stdin, Out: os.Stdout, Err: os.Stderr,
+		AskTerminal:  terminal && term.IsTerminal(int(os.Stdin.Fd())),
+		ShowTerminal: terminal && err == nil && width >= leastWidth,
+	}
+}
+
+// leastWidth holds a bar and the percentage behind it.
+const leastWidth = 60
