@@ -240,3 +240,24 @@ func (s *Store) deleteOurs(ctx context.Context, what string, found *types.Snapsh
 	})
 	return err
 }
+
+// Suspect marks completed snapshots as in doubt, one call each. One that is
+// gone is no error.
+func (s *Store) Suspect(ctx context.Context, ids []transfer.SnapshotID, why string) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(tagWriters)
+	for _, id := range ids {
+		what := fmt.Sprintf("mark snapshot %s as suspect", id)
+		group.Go(func() error {
+			err := s.tag(ctx, what, id, time.Time{}, map[string]string{tagSuspect: cut(printable(why), maxValue)})
+			if err == nil {
+				return nil
+			}
+			if found, ferr := s.describeOne(ctx, what, id); ferr == nil && found == nil {
+				return nil
+			}
+			return err
+		})
+	}
+	return group.Wait()
+}

@@ -44,6 +44,7 @@ const (
 	tagZeros     = tagPrefix + "zeros-absent"
 	tagRoot      = tagPrefix + "root"
 	tagBlocks    = tagPrefix + "blocks"
+	tagSuspect   = tagPrefix + "suspect"
 	tagName      = "Name" // the one that the AWS console shows
 )
 
@@ -88,6 +89,9 @@ func encodeLabel(l transfer.Label, user map[string]string) (map[string]string, e
 	e.set(tagZeros, strconv.FormatBool(l.ZerosAbsent))
 	if l.Root != nil {
 		e.set(tagRoot, l.Root.String())
+	}
+	if l.Suspect != "" {
+		e.text(tagSuspect, l.Suspect)
 	}
 	if l.Blocks >= 0 {
 		e.number(tagBlocks, l.Blocks, 0)

@@ -41,6 +41,7 @@ func decodeLabel(tags map[string]string) (transfer.Label, error) {
 		Reason:      d.text(tagReason),
 		ZerosAbsent: d.bool(tagZeros),
 		Root:        d.digest(tagRoot),
+		Suspect:     d.text(tagSuspect),
 		Blocks:      -1,
 	}
 	l.Ordinal, l.Of = d.ordinal()

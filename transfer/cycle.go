@@ -21,6 +21,7 @@ type Env struct {
 	Buffers   *Buffers // shared: the memory bound of the process
 	Reads     int      // reads in flight per disk
 	Puts      int      // puts in flight per disk
+	Audit     int      // blocks to audit per disk and cycle, see DefaultAudit; 0: none
 	Now       func() time.Time
 	// MaxFreeze is how long a VM snapshot of ours may live; past it, or when a
 	// datastore runs low, the VM is frozen anew and the copy goes on with the

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"snapferry/transfer/manifest"
 )
@@ -21,6 +22,7 @@ type diskCycle struct {
 	dir     *manifest.Disk
 	base    *manifest.Table // what decided.Base holds; nil when not known
 	read    *BlockSet
+	earlier []Snapshot // completed ones of this disk
 
 	reader DiskReader
 	copied bool  // every block is put or skipped
@@ -72,6 +74,9 @@ func (d *diskCycle) planInput(state FrozenVM, snapshots []Snapshot, byDefault bo
 		Zeros: o.Zeros, Encrypted: o.Encrypted, KMSKey: o.KMSKey, EncryptByDefault: byDefault, Reseed: o.Reseed,
 	}
 	in.Base, in.NoBase = Baseline(snapshots, d.frozen.ID)
+	d.earlier = slices.DeleteFunc(slices.Clone(snapshots), func(s Snapshot) bool {
+		return s.Label.Disk != d.frozen.ID || s.State != Completed
+	})
 	var err error
 	if d.dir, err = d.c.dir.Disk(d.frozen.ID.String()); err != nil || in.Base == nil {
 		return in, err
@@ -140,7 +145,8 @@ func (d *diskCycle) describe(state FrozenVM) {
 // copy brings the disk's blocks into its draft. With nothing to look at it
 // attaches nothing and opens no draft.
 func (d *diskCycle) copy(ctx context.Context, frozen Frozen) error {
-	if d.read.Len() == 0 && d.decided.FillEnd == d.decided.FillFirst {
+	sample := d.auditSample()
+	if d.read.Len() == 0 && d.decided.FillEnd == d.decided.FillFirst && len(sample) == 0 {
 		d.copied = true
 		return nil
 	}
@@ -152,10 +158,19 @@ func (d *diskCycle) copy(ctx context.Context, frozen Frozen) error {
 	}
 	d.meter(func(r *DiskReport) { r.Attached = true })
 	c := copier{
-		size: d.frozen.Size, plan: d.decided, read: d.read, base: d.base, reader: d.reader,
-		held:  d.held(),
+		size: d.frozen.Size, read: d.read, base: d.base, held: d.held(), reader: d.reader,
 		draft: d.open, buffers: d.c.Buffers, reads: d.c.Reads, puts: d.c.Puts, meter: d.meter,
 	}
+	if len(sample) > 0 {
+		wrong, err := d.audit(ctx, &c, sample)
+		if err == nil && wrong > 0 {
+			err = d.distrust(ctx, wrong)
+		}
+		if err != nil {
+			return fmt.Errorf("audit: %w", err)
+		}
+	}
+	c.plan = d.decided
 	if err := c.run(ctx); err != nil {
 		return err
 	}
@@ -218,6 +233,11 @@ func (d *diskCycle) seal(ctx context.Context) error {
 		return err
 	}
 	d.draft.sealed = true
+	if d.decided.Kind != Delta { // every block was looked at
+		if err := d.dir.SetAudited(d.c.Now()); err != nil {
+			return err
+		}
+	}
 	d.meter(func(r *DiskReport) { r.Sealed = true })
 	d.c.Progress.step(StepCommit)
 	return d.dir.Commit()

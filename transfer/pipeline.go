@@ -3,8 +3,6 @@ package transfer
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
-	"fmt"
 
 	"golang.org/x/sync/errgroup"
 
@@ -111,23 +109,17 @@ func send(ctx context.Context, blocks chan<- block, b block) error {
 
 // look reads block i and says whether it must be put.
 func (c *copier) look(i int64, buf []byte) (b block, want bool, err error) {
-	offset := i * BlockSize
-	n := min(BlockSize, c.size-offset)
-	if _, err := c.reader.ReadAt(buf[:n], offset); err != nil {
-		return b, false, fmt.Errorf("read %d bytes at %d of the frozen disk: %w", n, offset, err)
+	digest, n, err := c.digest(i, buf)
+	if err != nil {
+		return b, false, err
 	}
-	clear(buf[n:])
-	b = block{index: i, buf: buf, digest: ZeroDigest}
-	zero := isZero(buf)
-	if !zero {
-		b.digest = sha256.Sum256(buf)
-	}
+	b = block{index: i, buf: buf, digest: digest}
 	known, ok, err := c.known(i)
 	if err != nil {
 		return b, false, err
 	}
 	identical := ok && known == b.digest
-	absent := !ok && zero && c.plan.SkipZeros
+	absent := !ok && digest == ZeroDigest && c.plan.SkipZeros
 	c.meter(func(d *DiskReport) {
 		d.BytesRead += n
 		switch {

@@ -16,6 +16,7 @@ type Point struct {
 	Frozen    time.Time  `json:"frozen"`
 	Confirmed time.Time  `json:"confirmed"` // see Label.Confirmed; zero unless all snapshots have it
 	Complete  bool       `json:"complete"`
+	Suspect   string     `json:"suspect,omitempty"` // of the first disk that has one
 	Missing   string     `json:"missing,omitempty"` // why it is not complete
 	Disks     []Snapshot `json:"disks"`             // by ordinal
 }
@@ -62,6 +63,7 @@ func newPoint(disks []Snapshot) Point {
 		if s.Label.Confirmed.Before(p.Confirmed) {
 			p.Confirmed = s.Label.Confirmed
 		}
+		p.Suspect = cmp.Or(p.Suspect, s.Label.Suspect)
 	}
 	p.Missing = missing(disks)
 	p.Complete = p.Missing == ""

@@ -81,25 +81,26 @@ func (r Report) Took(now time.Time) time.Duration {
 
 // DiskReport is one disk in a cycle. Bytes are of the disk, blocks of 512 KiB.
 type DiskReport struct {
-	Disk      DiskID     `json:"disk"`
-	Label     string     `json:"label"`
-	Size      int64      `json:"size"`
-	Kind      PlanKind   `json:"kind,omitempty"`
-	Reason    string     `json:"reason,omitempty"`
-	Areas     int64      `json:"areas"`     // areas that vSphere reported
-	AreaBytes int64      `json:"areaBytes"` // their sum
-	Blocks    int64      `json:"blocks"`    // to look at
-	Done      int64      `json:"done"`      // looked at, and put where need be
-	BytesRead int64      `json:"bytesRead"`
-	Put       int64      `json:"put"`       // blocks written to AWS
-	Identical int64      `json:"identical"` // blocks skipped: AWS has these bytes
-	Zero      int64      `json:"zero"`      // blocks of zeros left absent
-	Resumed   int64      `json:"resumed"`   // blocks that the draft held already
-	Parent    SnapshotID `json:"parent,omitempty"`
-	Snapshot  SnapshotID `json:"snapshot,omitempty"` // of the draft, then sealed
-	Sealed    bool       `json:"sealed"`
-	Kept      bool       `json:"kept"`     // the draft stays: the next cycle goes on with it
-	Attached  bool       `json:"attached"` // the frozen disk is open now
+	Disk      DiskID       `json:"disk"`
+	Label     string       `json:"label"`
+	Size      int64        `json:"size"`
+	Kind      PlanKind     `json:"kind,omitempty"`
+	Reason    string       `json:"reason,omitempty"`
+	Areas     int64        `json:"areas"`     // areas that vSphere reported
+	AreaBytes int64        `json:"areaBytes"` // their sum
+	Blocks    int64        `json:"blocks"`    // to look at
+	Done      int64        `json:"done"`      // looked at, and put where need be
+	BytesRead int64        `json:"bytesRead"`
+	Put       int64        `json:"put"`             // blocks written to AWS
+	Identical int64        `json:"identical"`       // blocks skipped: AWS has these bytes
+	Zero      int64        `json:"zero"`            // blocks of zeros left absent
+	Resumed   int64        `json:"resumed"`         // blocks that the draft held already
+	Audit     *AuditReport `json:"audit,omitempty"` // nil where none was due
+	Parent    SnapshotID   `json:"parent,omitempty"`
+	Snapshot  SnapshotID   `json:"snapshot,omitempty"` // of the draft, then sealed
+	Sealed    bool         `json:"sealed"`
+	Kept      bool         `json:"kept"`     // the draft stays: the next cycle goes on with it
+	Attached  bool         `json:"attached"` // the frozen disk is open now
 
 	CopyStarted time.Time `json:"copyStarted"` // zero before
 	CopyEnded   time.Time `json:"copyEnded"`   // zero before
@@ -146,6 +147,10 @@ func (p *Progress) Report() Report {
 	}
 	for i := range r.Disks {
 		r.Disks[i].estimate(p.now())
+		if a := r.Disks[i].Audit; a != nil {
+			copied := *a
+			r.Disks[i].Audit = &copied
+		}
 	}
 	return r
 }

@@ -46,6 +46,9 @@ type Label struct {
 	// absent ones as ZeroDigest; nil when not every block was known. Set just
 	// before the snapshot is completed.
 	Root *Digest `json:"root,omitempty"`
+	// Suspect says since when and why the snapshot's bytes are in doubt, "" when
+	// they are not. Set later, by an audit.
+	Suspect string `json:"suspect,omitempty"`
 	// Blocks written to this snapshot itself; -1 while it is not known.
 	Blocks int64 `json:"blocks"`
 }
@@ -103,6 +106,10 @@ type Store interface {
 	// nothing had changed, and the change ID of each at that instant. Safe to
 	// repeat; each snapshot's pair of tags is written in one call.
 	Confirm(ctx context.Context, at time.Time, ids map[SnapshotID]ChangeID) error
+
+	// Suspect marks completed snapshots as in doubt, for this reason. Safe to
+	// repeat; one that is gone already is no error.
+	Suspect(ctx context.Context, ids []SnapshotID, why string) error
 
 	// Read opens a completed snapshot for reading back.
 	Read(ctx context.Context, id SnapshotID) (SnapshotReader, error)

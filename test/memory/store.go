@@ -163,6 +163,21 @@ func (s *Store) Confirm(ctx context.Context, at time.Time, ids map[transfer.Snap
 	return nil
 }
 
+// Suspect implements transfer.Store.
+func (s *Store) Suspect(ctx context.Context, ids []transfer.SnapshotID, why string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, id := range ids {
+		if n := s.snaps[id]; n != nil {
+			n.Label.Suspect = why
+		}
+	}
+	return nil
+}
+
 // Read implements transfer.Store.
 func (s *Store) Read(_ context.Context, id transfer.SnapshotID) (transfer.SnapshotReader, error) {
 	s.mu.Lock()

@@ -39,6 +39,8 @@ func Store(t *testing.T, fresh func(*testing.T) StoreWorld) {
 		"labels survive":                     (*storeTest).labels,
 		"snapshots of other VMs stay out":    (*storeTest).others,
 		"confirm moves instant and position": (*storeTest).confirm,
+		"suspects are marked":                (*storeTest).suspect,
+		"another cycle may seal":             (*storeTest).sealedByAnotherCycle,
 		"encryption is inherited":            (*storeTest).encrypted,
 		"many puts at once":                  (*storeTest).parallel,
 		"a cancelled context ends calls":     (*storeTest).canceled,

@@ -233,6 +233,33 @@ func (s *storeTest) confirm() {
 	}
 }
 
+func (s *storeTest) suspect() {
+	id, gone := s.make(s.spec(), nil), s.make(s.spec(), nil)
+	s.w.Remove(gone)
+	if err := s.w.Store.Suspect(s.Context(), []transfer.SnapshotID{id, gone}, "the audit found 3 blocks"); err != nil {
+		s.Fatal(err)
+	}
+	if l := s.list(suiteVM)[id].Label; l.Suspect != "the audit found 3 blocks" || l.Blocks != 0 {
+		s.Errorf("label %+v", l)
+	}
+}
+
+func (s *storeTest) sealedByAnotherCycle() {
+	spec := s.spec()
+	d := s.start(spec)
+	label := spec.Label
+	label.Cycle, label.Frozen, label.ChangeID, label.Reason = "20260101T000000Z-aa", label.Frozen.Add(time.Hour), "52 ff/7", "going on"
+	seal := sealOf(nil)
+	seal.Label = &label
+	if err := d.Seal(s.Context(), seal); err != nil {
+		s.Fatal(err)
+	}
+	got := s.list(suiteVM)[d.ID()].Label
+	if got.Cycle != label.Cycle || !got.Frozen.Equal(label.Frozen) || got.ChangeID != label.ChangeID || got.Blocks != 0 {
+		s.Errorf("label %+v", got)
+	}
+}
+
 func (s *storeTest) encrypted() {
 	parent := s.make(s.spec(func(d *transfer.DraftSpec) { d.Encrypted = true }), map[int64][]byte{0: content(1)})
 	child := s.make(s.spec(onParent(parent)), map[int64][]byte{1: content(2)})

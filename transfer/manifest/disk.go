@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 )
 
 // Dir is the folder that holds the tables of all VMs.
@@ -88,6 +89,7 @@ const (
 	current = "manifest"
 	next    = "manifest.next"
 	journal = "draft"
+	audited = "audited"
 )
 
 func (d *Disk) file(name string) string { return filepath.Join(d.path, name) }
@@ -194,6 +196,25 @@ func (d *Disk) DropJournal() error {
 		return fmt.Errorf("drop journal: %w", err)
 	}
 	return syncDir(d.path)
+}
+
+// Audited is when the disk was last audited or read whole; zero when nobody
+// knows.
+func (d *Disk) Audited() time.Time {
+	text, err := os.ReadFile(d.file(audited))
+	if err != nil {
+		return time.Time{}
+	}
+	t, _ := time.Parse(time.RFC3339, string(text)) // what cannot be read is zero
+	return t
+}
+
+// SetAudited records an audit.
+func (d *Disk) SetAudited(t time.Time) error {
+	if err := os.WriteFile(d.file(audited), []byte(t.UTC().Format(time.RFC3339)), 0o600); err != nil {
+		return fmt.Errorf("note audit: %w", err)
+	}
+	return nil
 }
 
 func syncDir(path string) error {
