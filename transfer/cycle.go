@@ -86,7 +86,7 @@ func (c *Cycle) run(ctx context.Context) error {
 	}
 	c.dir, err = c.State.Lock(vm.ID.VCenter, vm.ID.Moref)
 	if errors.Is(err, manifest.ErrBusy) {
-		return Fail(Retry, "replicate "+vm.Name, err, "Wait for it to end; status shows it.")
+		return Fail(Retry, "replicate "+vm.Name, err, "Wait for it to end.")
 	} else if err != nil {
 		return err
 	}
@@ -140,7 +140,7 @@ func (c *Cycle) inspect(ctx context.Context) (VM, error) {
 	if err != nil {
 		return vm, err
 	}
-	disks, excluded, err := chooseDisks(vm, c.Exclude)
+	disks, excluded, err := ChooseDisks(vm, c.Exclude)
 	if err != nil {
 		return vm, err
 	}
@@ -358,10 +358,10 @@ func (c *Cycle) closeTables() {
 	}
 }
 
-// chooseDisks returns the disks to replicate in order of their keys, and the
+// ChooseDisks returns the disks to replicate in order of their keys, and the
 // labels of those left out at the user's wish. A disk that cannot be
 // replicated and was not left out is an error that names it.
-func chooseDisks(vm VM, exclude []string) (disks []Disk, excluded []string, err error) {
+func ChooseDisks(vm VM, exclude []string) (disks []Disk, excluded []string, err error) {
 	if len(vm.Obstacles) > 0 {
 		return nil, nil, Fail(Permanent, "replicate "+vm.Name, errors.New(vm.Obstacles[0].Reason), vm.Obstacles[0].Remedy)
 	}

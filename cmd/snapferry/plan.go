@@ -36,7 +36,7 @@ func (w *wire) plan(ctx context.Context, o syncOptions, names []string) (cli.Val
 		if err != nil {
 			return result, err
 		}
-		disks, excluded, err := chooseDisks(vm, w.cfg.Transfer.ExcludeDisk)
+		disks, excluded, err := transfer.ChooseDisks(vm, w.cfg.Transfer.ExcludeDisk)
 		if err != nil {
 			return result, err
 		}

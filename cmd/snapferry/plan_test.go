@@ -1,15 +1,12 @@
 package main
 
 import (
-	"context"
 	"strings"
 	"testing"
 	"time"
 
 	"snapferry/cmd/internal/config"
-	"snapferry/test/memory"
 	"snapferry/transfer"
-	"snapferry/transfer/manifest"
 )
 
 // planned is the plan of one disk of 10 GiB as it is now.
@@ -76,66 +73,4 @@ func TestPlanRate(t *testing.T) {
 			t.Errorf("rate %d, limit %d: %v, %s", tt.rate, tt.limit, got, from)
 		}
 	}
-}
-
-// TestPlanChoosesTheDisksOfACycle holds the plan's choice and the cycle's own
-// together.
-func TestPlanChoosesTheDisksOfACycle(t *testing.T) {
-	obstacle := []transfer.Obstacle{{Reason: "it is independent", Remedy: "Make it dependent."}}
-	for _, tt := range []struct {
-		name    string
-		edit    func(*transfer.VM)
-		exclude []string
-	}{
-		{"all", func(*transfer.VM) {}, nil},
-		{"by label", func(*transfer.VM) {}, []string{"hard disk 2"}},
-		{"by key", func(*transfer.VM) {}, []string{"2000"}},
-		{"by file", func(*transfer.VM) {}, []string{"[ds1] a/2001.vmdk"}},
-		{"unknown", func(*transfer.VM) {}, []string{"Hard disk 9"}},
-		{"nothing left", func(*transfer.VM) {}, []string{"2000", "2001"}},
-		{"the VM cannot", func(vm *transfer.VM) { vm.Obstacles = obstacle }, nil},
-		{"a disk cannot", withObstacle(obstacle), nil},
-		{"a disk cannot and is left out", withObstacle(obstacle), []string{"Hard disk 2"}},
-	} {
-		source := memory.NewVM("a", 1<<20, 2<<20)
-		source.Edit(tt.edit)
-		vm, err := source.Inspect(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		disks, _, perr := chooseDisks(vm, tt.exclude)
-		report, cerr := cycleChoice(t, source, tt.exclude)
-		if (perr == nil) != (cerr == nil) {
-			t.Errorf("%s: plan %v, cycle %v", tt.name, perr, cerr)
-			continue
-		}
-		if perr != nil {
-			continue
-		}
-		var p, c []string
-		for _, d := range disks {
-			p = append(p, d.Label)
-		}
-		for _, d := range report.Disks {
-			c = append(c, d.Label)
-		}
-		if strings.Join(p, ",") != strings.Join(c, ",") {
-			t.Errorf("%s: plan %v, cycle %v", tt.name, p, c)
-		}
-	}
-}
-
-func withObstacle(o []transfer.Obstacle) func(*transfer.VM) {
-	return func(vm *transfer.VM) {
-		vm.Disks = []transfer.Disk{{ID: transfer.DiskID{Key: 2001, UUID: "6000c29-2001-1"}, Obstacles: o}}
-	}
-}
-
-func cycleChoice(t *testing.T, source transfer.Source, exclude []string) (transfer.Report, error) {
-	c := &transfer.Cycle{
-		Env: transfer.Env{Store: memory.NewStore(), State: manifest.Dir(t.TempDir()), Appliance: "a", Buffers: transfer.NewBuffers(4),
-			Reads: 1, Puts: 1, Now: time.Now, Cleanup: time.Minute},
-		Options: transfer.Options{Exclude: exclude}, Source: source, Progress: transfer.NewProgress(time.Now, nil),
-	}
-	return c.Run(context.Background())
 }

@@ -43,12 +43,13 @@ func (p *proxy) tunnel(w http.ResponseWriter) {
 		return
 	}
 	w.WriteHeader(http.StatusOK)
-	here, _, err := http.NewResponseController(w).Hijack()
+	here, read, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		there.Close()
 		return
 	}
-	go func() { _, _ = io.Copy(there, here); there.Close() }()
+	// The first bytes behind the 200 may be in the server's buffer already.
+	go func() { _, _ = io.Copy(there, read); there.Close() }()
 	go func() { _, _ = io.Copy(here, there); here.Close() }()
 }
 

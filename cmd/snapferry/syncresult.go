@@ -55,6 +55,9 @@ func reportText(w io.Writer, r transfer.Report) {
 		}
 		t.write(w, "  ")
 	}
+	for _, d := range r.Disks {
+		auditText(w, d)
+	}
 	if r.Calls != (transfer.Calls{}) {
 		fmt.Fprintf(w, "  calls: %d to vCenter, %d to AWS\n", r.Calls.VCenter, r.Calls.AWS)
 	}
@@ -67,6 +70,21 @@ func reportText(w io.Writer, r transfer.Report) {
 	for _, a := range r.Alarms {
 		fmt.Fprintf(w, "  ALARM: %s\n", a)
 	}
+}
+
+// auditText says what the audit of a disk looked at, and what it would have
+// found.
+func auditText(w io.Writer, d transfer.DiskReport) {
+	a := d.Audit
+	if a == nil {
+		return
+	}
+	found := "all as they were"
+	if a.Wrong > 0 {
+		found = fmt.Sprintf("%d DIFFER", a.Wrong)
+	}
+	fmt.Fprintf(w, "  audit of %s: %d of %d unchanged blocks read, %s (odds of meeting one lost block %.2g %%, one of ten %.2g %%)\n",
+		d.Label, a.Blocks, a.Of, found, 100*a.Odds, 100*a.Odds10)
 }
 
 // diskSnapshot is what AWS has of the disk after the cycle.

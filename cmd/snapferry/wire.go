@@ -123,7 +123,7 @@ func (w *wire) sources(ctx context.Context, names []string, reader vsphere.Reade
 		if slices.ContainsFunc(found, func(f namedSource) bool { return f.id == vm.ID }) {
 			continue
 		}
-		found = append(found, namedSource{name: vm.Name, id: vm.ID, source: vc.Source(vm.ID, vsphere.Options{Reader: reader})})
+		found = append(found, namedSource{name: vm.Name, id: vm.ID, source: vc.Source(vm.ID, vsphere.Options{Reader: reader, MinFree: w.minFree()})})
 	}
 	return found, nil
 }
@@ -135,7 +135,7 @@ func (w *wire) hotadd(ctx context.Context) (vsphere.Reader, error) {
 		return nil, err
 	}
 	a := w.cfg.Appliance
-	return hotadd.New(ctx, vc, hotadd.Config{Appliance: a.VM, SysfsDir: a.SysfsDir, DevDir: a.DevDir})
+	return hotadd.New(ctx, vc, hotadd.Config{Appliance: a.VM, SysfsDir: a.SysfsDir, DevDir: a.DevDir, AllowNFSStun: a.AllowNFSStun})
 }
 
 // lookOnly knows what hotadd cannot read and reads nothing: a plan needs no
@@ -161,8 +161,18 @@ func (w *wire) env(ctx context.Context) (transfer.Env, error) {
 	t := w.cfg.Transfer
 	return transfer.Env{
 		Store: store, State: w.state(), Appliance: id, Buffers: w.buffers(t.Buffers),
-		Reads: t.Reads, Puts: t.Puts, Now: time.Now, MaxFreeze: t.MaxFreeze, Cleanup: t.Cleanup,
+		Reads: t.Reads, Puts: t.Puts, Audit: max(0, t.Audit), Now: time.Now, MaxFreeze: t.MaxFreeze, Cleanup: t.Cleanup,
 	}, nil
+}
+
+// minFree is the setting in bytes; nil leaves it to the vSphere side.
+func (w *wire) minFree() *int64 {
+	gib := w.cfg.Transfer.MinFreeGiB
+	if gib == nil {
+		return nil
+	}
+	n := *gib << 30
+	return &n
 }
 
 // options are the wishes for one cycle.

@@ -103,6 +103,10 @@ func (c *Config) check() error {
 		return fmt.Errorf("transfer.cleanup is %v: clean-up needs time, 15m for example", t.Cleanup)
 	case t.MaxFreeze < 0:
 		return fmt.Errorf("transfer.maxFreeze is %v: it must be positive, or 0 for no limit", t.MaxFreeze)
+	case t.Audit > maxBuffers:
+		return fmt.Errorf("transfer.audit is %d blocks of 512 KiB: more than %d is a full read; verify --source does that", t.Audit, maxBuffers)
+	case t.MinFreeGiB != nil && (*t.MinFreeGiB < 0 || *t.MinFreeGiB > 1<<20):
+		return fmt.Errorf("transfer.minFreeGiB is %d: it is in GiB, and 0 does not look", *t.MinFreeGiB)
 	case t.Limit < 0:
 		return fmt.Errorf("transfer.limit is %d: it must be positive, or 0 for none", t.Limit)
 	case c.VCenter.Thumbprint != "" && !isThumbprints(c.VCenter.Thumbprint):

@@ -66,6 +66,9 @@ type Appliance struct {
 	// SysfsDir and DevDir are where the kernel shows block devices.
 	SysfsDir string `yaml:"sysfsDir"`
 	DevDir   string `yaml:"devDir"`
+	// AllowNFSStun lets VMs on NFS 3 be read from another ESXi host: removing
+	// their snapshot stuns them for seconds to minutes (KB 2010953).
+	AllowNFSStun bool `yaml:"allowNFSStun"`
 }
 
 // Transfer says how recovery points are made.
@@ -79,6 +82,13 @@ type Transfer struct {
 	// MaxFreeze is how long a VM snapshot may live before the VM is frozen
 	// anew; 0 is no limit.
 	MaxFreeze time.Duration `yaml:"maxFreeze"`
+	// Audit is how many blocks per disk and cycle are read though vSphere calls
+	// them unchanged; negative is none.
+	Audit int `yaml:"audit"`
+	// MinFreeGiB is what a datastore must have free before a VM snapshot is
+	// made on it, and while it lives; absent is 10 (a tenth of a small
+	// datastore), 0 does not look.
+	MinFreeGiB *int64 `yaml:"minFreeGiB"`
 
 	Quiesce     Quiesce           `yaml:"quiesce"`
 	Zeros       Zeros             `yaml:"zeros"`
@@ -97,6 +107,8 @@ const (
 	defaultPuts = 64
 	// defaultGets: as for puts.
 	defaultGets = 64
+	// defaultAudit: 128 MiB, a second of a datastore's time.
+	defaultAudit = 256
 	// defaultCleanup is long because consolidating a VM snapshot is: minutes on
 	// a busy datastore, and giving up leaves one that grows.
 	defaultCleanup = 15 * time.Minute
@@ -120,6 +132,7 @@ func (c *Config) fill() {
 	orElse(&t.Puts, defaultPuts)
 	orElse(&t.Gets, defaultGets)
 	orElse(&t.Cleanup, defaultCleanup)
+	orElse(&t.Audit, defaultAudit)
 	orElse(&t.Quiesce, QuiesceOff)
 	orElse(&t.Zeros, ZerosAuto)
 }

@@ -56,7 +56,7 @@ aws:
   caBundle: /etc/aws.pem
   putsPerSecond: 400
   getsPerSecond: 500.5
-appliance: {id: ferry-1, vm: vm-7, sysfsDir: /s, devDir: /d}
+appliance: {id: ferry-1, vm: vm-7, sysfsDir: /s, devDir: /d, allowNFSStun: true}
 stateDir: /var/state
 transfer:
   reads: 8
@@ -66,6 +66,8 @@ transfer:
   limit: 200MB/s
   cleanup: 20m
   maxFreeze: 4h
+  audit: 99
+  minFreeGiB: 7
   quiesce: try
   zeros: all
   encrypted: true
@@ -84,9 +86,9 @@ func TestParseKnowsEveryKey(t *testing.T) {
 			KnownHosts: "/etc/known", Thumbprint: "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD"},
 		AWS: AWS{Profile: "backup", Region: "eu-central-1", Endpoints: Endpoints{EBS: "https://e", EC2: "https://c", STS: "https://s"},
 			CABundle: "/etc/aws.pem", PutsPerSecond: 400, GetsPerSecond: 500.5},
-		Appliance: Appliance{ID: "ferry-1", VM: "vm-7", SysfsDir: "/s", DevDir: "/d"},
+		Appliance: Appliance{ID: "ferry-1", VM: "vm-7", SysfsDir: "/s", DevDir: "/d", AllowNFSStun: true},
 		StateDir:  "/var/state",
-		Transfer: Transfer{Reads: 8, Puts: 32, Gets: 16, Buffers: 100, Limit: 200e6, Cleanup: 20 * time.Minute, MaxFreeze: 4 * time.Hour, Quiesce: QuiesceTry,
+		Transfer: Transfer{Reads: 8, Puts: 32, Gets: 16, Buffers: 100, Limit: 200e6, Cleanup: 20 * time.Minute, MaxFreeze: 4 * time.Hour, Audit: 99, MinFreeGiB: new(int64(7)), Quiesce: QuiesceTry,
 			Zeros: ZerosAll, Encrypted: true, KMSKey: "alias/backup", ExcludeDisk: []string{"Hard disk 2"}, Tags: map[string]string{"team": "infra"}},
 	}
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b Secret) bool { return a == b })); d != "" {
