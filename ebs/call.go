@@ -119,7 +119,11 @@ func (s *Store) attempt(ctx context.Context, r request, try func(context.Context
 	if r.gate != nil {
 		p = r.gate.begin(time.Now())
 	}
+	started := time.Now()
 	err := try(actx)
+	if s.cfg.Trace != nil {
+		s.cfg.Trace(Exchange{Op: r.op, What: r.what, Took: time.Since(started), Err: clean(err)})
+	}
 	if r.gate != nil {
 		r.gate.leave(p, time.Now(), outcomeOf(ctx, r.op, err))
 	}

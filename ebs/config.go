@@ -37,7 +37,19 @@ type Config struct {
 	PutsPerSecondPerSnapshot, PutsPerSecondPerAccount float64
 	GetsPerSecondPerSnapshot, GetsPerSecondPerAccount float64
 
+	// Trace, when set, is told of every attempt of every request, many at
+	// once. Nothing secret is in it.
+	Trace func(Exchange)
+
 	Timing Timing
+}
+
+// Exchange is one attempt of one request.
+type Exchange struct {
+	Op   string // as the service names it
+	What string // a verb and its object
+	Took time.Duration
+	Err  error // redacted as all errors of this package are; nil on success
 }
 
 // Timing holds the waits. Each field that is 0 has its default, which fits the

@@ -28,7 +28,11 @@ var (
 // longestText bounds an error's text: the SDK quotes bodies it cannot read.
 const longestText = 500
 
+// clean is err without secrets; nil stays nil.
 func clean(err error) error {
+	if err == nil {
+		return nil
+	}
 	var process *processcreds.ProviderError
 	if errors.As(err, &process) && strings.Contains(process.Error(), "parse failed of process output") {
 		// Its text is all that the process printed, the secret key included.

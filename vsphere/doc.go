@@ -30,7 +30,7 @@
 //
 // # Number of calls
 //
-// A cycle in which nothing changed makes 24 calls and one per disk, the login
-// and a lookup by name included, however long the tasks take: tasks are waited
-// for by WaitForUpdatesEx, not polled.
+// A cycle in which nothing changed makes 20 calls, one per disk, and two to six
+// waits, with login, lookup by name and logout: tasks are waited for by
+// WaitForUpdatesEx, which costs one call a minute, and not polled.
 package vsphere

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/vmware/govmomi/fault"
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
 
@@ -63,6 +64,8 @@ func (a *Appliance) attach(ctx context.Context, op string, d vsphere.FrozenDisk)
 
 // attachLocked returns an attachment with a mark as soon as there may be one.
 func (a *Appliance) attachLocked(ctx context.Context, op string, d vsphere.FrozenDisk) (attachment, error) {
+	var lastSlot slot
+	var lastErr error
 	m := Mark{Appliance: d.Appliance, Cycle: d.Cycle, VM: d.VM.ID.Moref, Disk: d.Disk.ID, File: d.Disk.File}
 	for range conflicts {
 		h, err := a.fetch(ctx)
@@ -76,8 +79,11 @@ func (a *Appliance) attachLocked(ctx context.Context, op string, d vsphere.Froze
 			return attachment{}, err
 		}
 		s, ok := h.freeSlot()
-		if !ok {
+		switch {
+		case !ok:
 			return attachment{}, h.full(op)
+		case lastErr != nil && s == lastSlot: // it was refused for another reason than being taken
+			return attachment{}, vsphere.Explain(op, lastErr)
 		}
 		t := attachment{slot: s, mark: m, want: want{
 			wwid: wwidOf(d.Disk.ID.UUID), unit: s.unit, size: d.Disk.Size, pci: a.guest.pciAddress(h.buses[s.controller].pciSlot)}}
@@ -90,7 +96,11 @@ func (a *Appliance) attachLocked(ctx context.Context, op string, d vsphere.Froze
 			return t, a.confirm(ctx, op, t, err)
 		}
 		a.setLive(s, false)
-		if !isConflict(err) {
+		switch {
+		case isConflict(err):
+		case fault.Is(err, &types.InvalidDeviceSpec{}): // how a slot that was taken since is refused, too
+			lastSlot, lastErr = s, err
+		default:
 			return attachment{}, vsphere.Explain(op, err)
 		}
 	}

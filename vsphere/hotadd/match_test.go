@@ -77,7 +77,7 @@ func fakeSys(t *testing.T, name, wwid, sectors string) guest {
 	if err := os.Symlink(target, filepath.Join(sys, "block", name, "device")); err != nil {
 		t.Fatal(err)
 	}
-	return guest{sys: sys, timing: Timing{Appear: 30 * time.Millisecond, Rescan: 5 * time.Millisecond, Vanish: 30 * time.Millisecond, Poll: time.Millisecond}}
+	return guest{sys: sys, timing: Timing{Appear: 400 * time.Millisecond, Rescan: 5 * time.Millisecond, Vanish: 30 * time.Millisecond, Poll: time.Millisecond}}
 }
 
 func TestSysfsIsRead(t *testing.T) {

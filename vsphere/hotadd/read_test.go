@@ -6,6 +6,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"snapferry/transfer"
+	"snapferry/vsphere/hotadd"
 )
 
 func TestReadsWhatWasFrozen(t *testing.T) {
@@ -56,14 +57,15 @@ func TestReadChecksItsArguments(t *testing.T) {
 	e.clean()
 }
 
-// TestSideBySide: many VMs on one appliance at once, as cycles do.
+// TestSideBySide: many VMs on one appliance at once, as cycles do, and from
+// two processes, which have no lock in common.
 func TestSideBySide(t *testing.T) {
 	e := start(t)
-	a := e.open()
+	processes := []*hotadd.Appliance{e.open(), e.open()}
 	var g errgroup.Group
-	for _, name := range []string{"a", "b", "c", "d"} {
+	for i, name := range []string{"a", "b", "c", "d"} {
 		vm := e.vm(name, mib, 2*mib)
-		f := e.freeze(vm, a)
+		f := e.freeze(vm, processes[i%2])
 		var disks errgroup.Group
 		for i, d := range f.State().VM.Disks {
 			disks.Go(func() error {
