@@ -12,7 +12,10 @@
 //	plan.go      the decision, a pure function: seed, delta or compare, and why
 //	pipeline.go  one disk: read, compare, digest, put
 //	point.go     which snapshots make a recovery point, which is a baseline
-//	verify.go    reading a recovery point back; restore.go writes it to a file
+//	readback.go  reading a recovery point back, and proving it; a sample of it
+//	sourcecheck.go  a recovery point held against the VM, frozen anew
+//	retention.go which recovery points stay; prune.go deletes the others
+//	reap.go      what a crash left and what is done about it; reaper.go does it
 //
 // DESIGN.md beside this file says what is promised and why it holds.
 package transfer

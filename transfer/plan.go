@@ -144,6 +144,8 @@ func baselineLost(in PlanInput) string {
 	switch {
 	case in.Lost != "":
 		return in.Lost
+	case in.Base.Label.Suspect != "":
+		return fmt.Sprintf("%s is suspect (%s)", in.Base.ID, in.Base.Label.Suspect)
 	case in.Disk.Size != in.Base.Label.DiskSize:
 		return fmt.Sprintf("the disk grew from %d to %d bytes", in.Base.Label.DiskSize, in.Disk.Size)
 	case now == "" && in.Tracking != "":

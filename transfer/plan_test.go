@@ -41,6 +41,7 @@ func TestDecide(t *testing.T) {
 		"base untracked":         {transfer.PlanInput{Disk: now, Base: base(func(s *transfer.Snapshot) { s.Label.ChangeID = "" }), Known: transfer.KnownWhole}, transfer.Compare, "without a change ID", nil},
 		"nonsense change ID":     {transfer.PlanInput{Disk: with(func(d *transfer.Disk) { d.ChangeID = "52 aa" }), Base: base(), Known: transfer.KnownWhole}, transfer.Compare, "not of the form", nil},
 		"refused by vSphere":     {transfer.PlanInput{Disk: now, Base: base(), Lost: "vSphere does not accept it", Known: transfer.KnownWhole}, transfer.Compare, "does not accept", nil},
+		"base is suspect":        {transfer.PlanInput{Disk: now, Base: base(func(s *transfer.Snapshot) { s.Label.Suspect = "the audit found 3" }), Known: transfer.KnownWhole}, transfer.Compare, "snap-1 is suspect", nil},
 		"grown, unencrypted": {transfer.PlanInput{Disk: with(func(d *transfer.Disk) { d.Size = 5 << 30 }), Base: base(), Known: transfer.KnownWhole}, transfer.Compare, "grew from",
 			func(p transfer.Plan) bool { return p.SkipZeros && p.ZerosAbsent && p.FillFirst == p.FillEnd }},
 		"grown, encrypted": {transfer.PlanInput{Disk: with(func(d *transfer.Disk) { d.Size = 5<<30 - 512<<10 }), Base: base(func(s *transfer.Snapshot) { s.Encrypted, s.Label.ZerosAbsent = true, false }), Known: transfer.KnownWhole},
