@@ -16,7 +16,7 @@
 //	redact.go              no secret leaves in an error (pure)
 //	tags.go, untag.go      transfer.Label ⇄ tags; the tags are the truth (pure)
 //	start.go, draft.go     a snapshot being written; watch.go waits for its end
-//	snapshots.go           what there is; confirm and delete
+//	snapshots.go           what there is; confirm and delete; abandon.go what a crash left
 //	reader.go              reading a snapshot back
 //	cost.go                what the requests cost
 //

@@ -52,6 +52,12 @@ func (s *Store) list(ctx context.Context, what string, filters ...types.Filter) 
 	if err != nil {
 		return nil, err
 	}
+	return decodeAll(what, raw)
+}
+
+// decodeAll decodes and sorts what was described; beside an error that names
+// the unreadable ones it returns the others.
+func decodeAll(what string, raw []types.Snapshot) ([]transfer.Snapshot, error) {
 	var unreadable []error
 	found := make([]transfer.Snapshot, 0, len(raw))
 	for _, r := range raw {

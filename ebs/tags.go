@@ -60,7 +60,7 @@ const (
 )
 
 // lateTags are written after the start, so that room is kept for them.
-var lateTags = []string{tagConfirmed, tagChangeID, tagRoot, tagBlocks}
+var lateTags = []string{tagConfirmed, tagChangeID, tagRoot, tagBlocks, tagSuspect, tagVerified, tagInUse}
 
 // encodeLabel turns a label and the user's own tags into the tags of a new
 // snapshot. What only people read is cut to fit; an ID that does not fit is an

@@ -17,7 +17,7 @@
 //	backing.go, eligibility.go     disk backings; why a VM or disk cannot be replicated (pure)
 //	inventory.go, find.go, match.go  listing, and finding by what a person types
 //	source.go, freeze.go, create.go  freezing; tracking.go, space.go decide (pure)
-//	mark.go                        the mark of our VM snapshots
+//	mark.go, leftovers.go          the mark of our VM snapshots; what a crash left
 //	frozen.go, areas.go, release.go  a frozen VM: open, changed areas, remove
 //
 // # What it relies on

@@ -78,7 +78,7 @@ func (f *freeze) refuse(tree []types.VirtualMachineSnapshotTree) error {
 	}
 	for _, s := range ourSnapshots(tree) {
 		return transfer.Fail(transfer.Retry, f.op, ownExists(s),
-			"Wait for that cycle to end. If it crashed, its appliance removes the snapshot when it starts; or delete it in vCenter.")
+			"Wait for that cycle to end. If it crashed, the next sync or clean of its appliance removes the snapshot; if that never runs again: snapferry clean --appliance ID --dead.")
 	}
 	return nil
 }

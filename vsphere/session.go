@@ -117,13 +117,14 @@ func isLogin(req soap.HasFault) bool {
 }
 
 // mayRepeat: calls that change nothing, or nothing that a second time changes.
-// Collectors and views made twice end with the session.
+// Collectors and views made twice end with the session. WaitForUpdatesEx is not
+// among them: an update whose answer got lost may not be told again.
 func mayRepeat(req soap.HasFault) bool {
 	switch req.(type) {
 	case *methods.RetrievePropertiesExBody, *methods.RetrieveServiceContentBody, *methods.CurrentTimeBody,
 		*methods.QueryChangedDiskAreasBody, *methods.FindByUuidBody, *methods.FindAllByUuidBody, *methods.FindByInventoryPathBody,
 		*methods.CreateContainerViewBody, *methods.DestroyViewBody, *methods.LoginBody,
-		*methods.CreatePropertyCollectorBody, *methods.CreateFilterBody, *methods.WaitForUpdatesExBody:
+		*methods.CreatePropertyCollectorBody, *methods.CreateFilterBody:
 		return true
 	}
 	return false

@@ -33,14 +33,18 @@ type values map[ref]map[string]any
 
 // watch calls look with the current values, first as they are, then after each
 // change, until look says that it has seen enough. It has a property collector
-// of its own and begins anew where that got lost with the session. A watched
-// object that ceases to exist is a ManagedObjectNotFound.
+// of its own and begins anew where that got lost with the session, or an answer
+// of it on the way. A watched object that ceases to exist is a
+// ManagedObjectNotFound.
 func (c *Client) watch(ctx context.Context, objects []watched, look func(values) bool) error {
 	pause := backoff{first: c.timing.RetryFirst, max: c.timing.RetryMax}
-	for range reconnects {
-		err := c.watchOnce(ctx, objects, look)
-		if err == nil || ctx.Err() != nil || !isCollectorLost(err) {
+	for tries := 0; tries < reconnects; tries++ {
+		heard, err := c.watchOnce(ctx, objects, look)
+		if err == nil || ctx.Err() != nil || (!isCollectorLost(err) && !isNetwork(err)) {
 			return err
+		}
+		if heard {
+			tries, pause.next = 0, 0
 		}
 		if err := pause.wait(ctx); err != nil {
 			return err
@@ -56,10 +60,12 @@ func isCollectorLost(err error) bool {
 		fault.Is(err, &types.InvalidCollectorVersion{})
 }
 
-func (c *Client) watchOnce(ctx context.Context, objects []watched, look func(values) bool) error {
+// watchOnce watches with one collector; heard reports that it told something.
+// An answer that got lost ends it: it may have been the last update there is.
+func (c *Client) watchOnce(ctx context.Context, objects []watched, look func(values) bool) (heard bool, err error) {
 	collector, err := property.DefaultCollector(c.vim).Create(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer func() {
 		// A watch that failed or was given up may leave the collector in the
@@ -69,27 +75,28 @@ func (c *Client) watchOnce(ctx context.Context, objects []watched, look func(val
 		_ = collector.Destroy(ctx)
 	}()
 	if _, err := collector.CreateFilter(ctx, types.CreateFilter{Spec: filterOf(objects)}); err != nil {
-		return err
+		return heard, err
 	}
 	wait := types.WaitForUpdatesEx{This: collector.Reference(), Options: &types.WaitOptions{MaxWaitSeconds: new(int32(longestWait / time.Second))}}
 	now := values{}
 	for {
 		res, err := methods.WaitForUpdatesEx(ctx, c.vim, &wait)
 		if err != nil {
-			return err
+			return heard, err
 		}
+		heard = true
 		if res.Returnval == nil {
 			continue // nothing changed
 		}
 		wait.Version = res.Returnval.Version
 		if err := now.apply(res.Returnval); err != nil {
-			return err
+			return heard, err
 		}
 		if more := res.Returnval.Truncated; more != nil && *more {
 			continue
 		}
 		if look(now) {
-			return nil
+			return heard, nil
 		}
 	}
 }

@@ -7,7 +7,7 @@
 //	check.go       why a disk must not be attached here (pure)
 //	spec.go        the specs that attach and detach (pure)
 //	mark.go        the ownership mark
-//	attach.go, detach.go  the vCenter side; attached.go what a crash left
+//	attach.go, detach.go  the vCenter side; attached.go, leftovers.go what a crash left
 //	guest.go, match.go    the Linux side: which block device it became
 //	device.go, device_*.go, reader.go  reading it, and letting it go
 //
