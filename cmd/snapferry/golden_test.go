@@ -44,14 +44,16 @@ func snap(id string, cycle string, n, of int, edit ...func(*transfer.Snapshot)) 
 // values are one of each result, with everything that shows.
 func values() map[string]cli.Value {
 	return map[string]cli.Value{
-		"vms":          vmsValue(),
-		"vms-none":     vmList{},
-		"sync":         syncValue(),
-		"sync-failed":  failedValue(),
-		"plan":         planValue(),
-		"points":       pointList{Points: transfer.Points(pointSnapshots())},
-		"points-none":  pointList{},
-		"verify":       verifyValue(),
+		"vms":           vmsValue(),
+		"vms-none":      vmList{},
+		"sync":          syncValue(),
+		"sync-failed":   failedValue(),
+		"plan":          planValue(),
+		"points":        newPointList(transfer.Points(pointSnapshots()), pointNotes()),
+		"points-none":   pointList{},
+		"verify":        verifyValue(),
+		"verify-sample": sampleValue(), "verify-source": sourceValue(true), "verify-source-wrong": sourceValue(false),
+		"prune": pruneValue(false), "prune-dry": pruneValue(true), "prune-none": &pruneResult{TimeZone: "UTC", Others: 1},
 		"verify-wrong": wrongValue(),
 		"restore": restoreResult{File: "app01.raw", Label: "Hard disk 1", Size: 10 << 30, Took: 90 * time.Second,
 			Proved: transfer.Proved{Snapshot: "snap-1", Proof: transfer.ProofManifest, OK: true, Blocks: 20000}},
@@ -173,7 +175,7 @@ func shown(v cli.Value, args ...string) []byte {
 
 func TestResultsDecideTheStatus(t *testing.T) {
 	all := values()
-	for name, want := range map[string]int{"sync": exitAlarm, "sync-failed": exitDone, "verify": exitDone, "verify-wrong": exitProof, "restore": exitDone, "restore-wrong": exitProof} {
+	for name, want := range map[string]int{"sync": exitAlarm, "sync-failed": exitDone, "verify": exitDone, "verify-wrong": exitProof, "verify-sample": exitDone, "verify-source": exitAlarm, "verify-source-wrong": exitProof, "prune": exitAlarm, "prune-dry": exitDone, "restore": exitDone, "restore-wrong": exitProof} {
 		if got := all[name].(cli.Outcome).Exit(); got != want {
 			t.Errorf("%s: %d, want %d", name, got, want)
 		}

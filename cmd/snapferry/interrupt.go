@@ -113,7 +113,7 @@ func leftovers(vm string, r transfer.Report) []string {
 		}
 	}
 	if r.Snapshot != "" {
-		left = append(left, fmt.Sprintf("the VM snapshot of %s (%s, cycle %s), which grows: delete it in vCenter", vm, r.Snapshot, r.Cycle))
+		left = append(left, fmt.Sprintf("the VM snapshot of %s (%s, cycle %s), which grows: the next sync of the VM removes it, or delete it in vCenter", vm, r.Snapshot, r.Cycle))
 	} else if r.Step == transfer.StepFreeze {
 		left = append(left, fmt.Sprintf("perhaps a VM snapshot of %s (cycle %s), which was being taken: look in vCenter", vm, r.Cycle))
 	}

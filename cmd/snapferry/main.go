@@ -36,7 +36,8 @@ func newProgram(stop *interrupts) *cli.Program {
 	}
 	p.Commands = []*cli.Command{
 		vmsCommand(), syncCommand(stop), pointsCommand(), verifyCommand(stop), restoreCommand(stop),
-		versionCommand(), cli.HelpCommand(p),
+		pruneCommand(),
+		cleanCommand(), versionCommand(), cli.HelpCommand(p),
 	}
 	return p
 }

@@ -31,18 +31,18 @@ VM is a name, a moref, an instance UUID or vcenter/moref, as the tags have it.`,
 				if err != nil {
 					return nil, err
 				}
-				points, err := w.points(ctx)
+				points, notes, err := w.notedPoints(ctx)
 				if points == nil && err != nil {
 					return nil, err
 				}
-				list := pointList{Points: points}
+				shown := points
 				if len(args) == 1 {
-					if list.Points = matching(points, args[0]); len(list.Points) == 0 && err == nil {
+					if shown = matching(points, args[0]); len(shown) == 0 && err == nil {
 						_, err = pointsOf(points, args[0])
 						return nil, err
 					}
 				}
-				return list, err // unreadable labels are an error beside the rest
+				return newPointList(shown, notes), err // unreadable labels are an error beside the rest
 			}
 		},
 	}
@@ -50,7 +50,21 @@ VM is a name, a moref, an instance UUID or vcenter/moref, as the tags have it.`,
 
 // pointList is the result of points. Newest first.
 type pointList struct {
-	Points []transfer.Point `json:"points"`
+	Points []listedPoint `json:"points"`
+}
+
+// listedPoint is a point and what verifying it has shown.
+type listedPoint struct {
+	transfer.Point
+	Verified *transfer.PointVerification `json:"verified,omitempty"`
+}
+
+func newPointList(points []transfer.Point, notes map[transfer.SnapshotID]transfer.Notes) pointList {
+	l := pointList{Points: make([]listedPoint, len(points))}
+	for i, p := range points {
+		l.Points[i] = listedPoint{p, transfer.VerifiedPoint(p, notes)}
+	}
+	return l
 }
 
 func (l pointList) Text(w io.Writer) {
@@ -58,10 +72,10 @@ func (l pointList) Text(w io.Writer) {
 		fmt.Fprintln(w, "There is no recovery point in this account and region.")
 		return
 	}
-	t := newTable("VM", "POINT", "FROZEN", "CONFIRMED", ">DISKS", "KINDS", ">SIZE", ">BLOCKS", "STATE")
+	t := newTable("VM", "POINT", "FROZEN", "CONFIRMED", ">DISKS", "KINDS", ">SIZE", ">BLOCKS", "VERIFIED", "STATE")
 	for _, p := range l.Points {
-		t.row(p.VMName, p.Cycle, timeText(p.Frozen), timeText(p.Confirmed), len(p.Disks), kindsText(p),
-			bytesText(pointSize(p)), blocksText(p), stateText(p))
+		t.row(p.VMName, p.Cycle, timeText(p.Frozen), timeText(p.Confirmed), len(p.Disks), kindsText(p.Point),
+			bytesText(pointSize(p.Point)), blocksText(p.Point), verifiedText(p), stateText(p.Point))
 	}
 	t.write(w, "")
 }

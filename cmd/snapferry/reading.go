@@ -15,7 +15,9 @@ import (
 type reading struct {
 	what   string // "verify", "restore"
 	snap   transfer.Snapshot
-	blocks int64 // that there are
+	blocks int64                // to read
+	only   *transfer.BlockSet   // those; nil is all
+	odds   *transfer.SampleOdds // of a sample
 	reader transfer.SnapshotReader
 	began  time.Time
 	done   atomic.Int64
@@ -41,7 +43,12 @@ func (w *wire) openReading(ctx context.Context, what string, snap transfer.Snaps
 // readBack prepares the reading of the whole disk.
 func (w *wire) readBack(r *reading, m *manifest.Table) *transfer.ReadBack {
 	r.began = time.Now()
+	var only func(int64) bool
+	if r.only != nil {
+		only = r.only.Has
+	}
 	return &transfer.ReadBack{
+		Only:     only,
 		Snapshot: r.snap, Reader: r.reader, Manifest: m,
 		Buffers: w.buffers(w.cfg.Transfer.Gets), Gets: w.cfg.Transfer.Gets,
 		Progress: func(done int64) {

@@ -114,8 +114,7 @@ func (s *settings) aws(fs *pflag.FlagSet) {
 
 func (s *settings) appliance(fs *pflag.FlagSet) {
 	s.text(fs, "appliance", "moref or inventory `path` of the VM that this runs in (default: found by its DMI serial number)", func(c *config.Config) *string { return &c.Appliance.VM })
-	s.text(fs, "sysfs-dir", "`folder` where the kernel describes devices (default /sys)", func(c *config.Config) *string { return &c.Appliance.SysfsDir })
-	s.text(fs, "dev-dir", "`folder` of device nodes (default /dev)", func(c *config.Config) *string { return &c.Appliance.DevDir })
+	s.devices(fs)
 }
 
 func (s *settings) state(fs *pflag.FlagSet) {

@@ -137,6 +137,7 @@ func (w *wire) sync(ctx context.Context, stop *interrupts, o syncOptions, names 
 	if err != nil {
 		return nil, err
 	}
+	w.reapBefore(ctx, env, reader, sources)
 	defer stop.through(show.writer(w.std.Err))()
 	result := &syncResult{Cycles: make([]transfer.Report, len(sources))}
 	before := w.calls()

@@ -83,7 +83,7 @@ func auditText(w io.Writer, d transfer.DiskReport) {
 	if a.Wrong > 0 {
 		found = fmt.Sprintf("%d DIFFER", a.Wrong)
 	}
-	fmt.Fprintf(w, "  audit of %s: %d of %d unchanged blocks read, %s (odds of meeting one lost block %.2g %%, one of ten %.2g %%)\n",
+	fmt.Fprintf(w, "  audit of %s: %d of %d unchanged blocks read, %s (odds of meeting one lost block %.3g %%, one of ten %.3g %%)\n",
 		d.Label, a.Blocks, a.Of, found, 100*a.Odds, 100*a.Odds10)
 }
 

@@ -15,7 +15,8 @@ import (
 
 type verifyOptions struct {
 	disk, progress string
-	yes            bool
+	yes, source    bool
+	sample         *transfer.Sample // nil is all blocks
 }
 
 func verifyCommand(stop *interrupts) *cli.Command {
@@ -23,20 +24,28 @@ func verifyCommand(stop *interrupts) *cli.Command {
 		Name: "verify", Args: "POINT", Short: "read a recovery point back and prove every block",
 		Long: pointHelp + `
 
-Every block is read through GetSnapshotBlock and held against what this machine
+Every block, or a --sample, is read through GetSnapshotBlock and held against what this machine
 noted when it was put (proof "manifest"), or, where it does not remember,
 against the root digest in the tags (proof "root"). The cost is said before.
-Exit status 4 means that bytes are wrong.`,
-		Examples: []string{"snapferry verify app01@latest", "snapferry verify app01 --disk 2 --yes"},
+Exit status 4 means that bytes are wrong. The result is stored with the point.
+
+--source holds the point against the VM instead: it takes a VM snapshot, reads
+the frozen disks where CBT says that nothing has changed since the point, and
+removes it. A block that differs there is a change that CBT has lost.`,
+		Examples: []string{"snapferry verify app01@latest", "snapferry verify app01 --disk 2 --yes", "snapferry verify app01 --sample 1%", "snapferry verify app01 --source"},
 		New: func(own, fs *pflag.FlagSet) cli.Run {
 			var o verifyOptions
 			own.StringVar(&o.disk, "disk", "", "only this disk: its `number`, label, key or UUID")
 			own.BoolVarP(&o.yes, "yes", "y", false, "do not ask before reading")
+			sampleFlags(own, &o.sample)
+			own.BoolVar(&o.source, "source", false, "compare with the VM, frozen anew (needs vCenter and the appliance)")
 			progressFlag(own, &o.progress)
 			s := newSettings(fs)
 			s.aws(fs)
 			s.state(fs)
 			s.limit(fs)
+			s.vcenter(fs)
+			s.appliance(fs)
 			return func(ctx context.Context, std cli.Streams, args []string) (cli.Value, error) {
 				if len(args) != 1 {
 					return nil, cli.Usagef("verify takes one recovery point")
@@ -45,6 +54,7 @@ Exit status 4 means that bytes are wrong.`,
 				if err != nil {
 					return nil, err
 				}
+				defer w.close(ctx)
 				return w.verify(ctx, stop, o, args[0])
 			}
 		},
@@ -74,9 +84,15 @@ func (w *wire) verify(ctx context.Context, stop *interrupts, o verifyOptions, na
 		}
 		point.Disks = []transfer.Snapshot{disk}
 	}
+	if o.source {
+		return w.verifySource(ctx, stop, show, o, point)
+	}
 	var readings []*reading
 	for _, s := range point.Disks {
 		r, err := w.openReading(ctx, "verify", s)
+		if err == nil && o.sample != nil {
+			err = r.choose(ctx, *o.sample)
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -110,6 +126,7 @@ func (w *wire) verifyDisk(ctx context.Context, show *display, r *reading, result
 		return err
 	}
 	result.add(r, proved)
+	result.NotStored = append(result.NotStored, w.note(ctx, proved.Snapshot, transfer.VerificationOf(proved, time.Now()))...)
 	return nil
 }
 
@@ -121,6 +138,8 @@ type verifyResult struct {
 	OK     bool             `json:"ok"` // no disk is wrong
 	Disks  []verifiedDisk   `json:"disks"`
 	Gets   int64            `json:"gets"`
+	// NotStored says why results could not be stored with the point.
+	NotStored []string `json:"notStored,omitempty"`
 }
 
 type verifiedDisk struct {
@@ -128,12 +147,17 @@ type verifiedDisk struct {
 	Ordinal int    `json:"ordinal"`
 	Size    int64  `json:"size"`
 	transfer.Proved
-	Took time.Duration `json:"tookNs"`
+	Odds *transfer.SampleOdds `json:"odds,omitempty"` // of a sample that could be compared
+	Took time.Duration        `json:"tookNs"`
 }
 
 func (v *verifyResult) add(r *reading, p transfer.Proved) {
 	l := r.snap.Label
-	v.Disks = append(v.Disks, verifiedDisk{Label: l.DiskLabel, Ordinal: l.Ordinal, Size: l.DiskSize, Proved: p, Took: time.Since(r.began)})
+	d := verifiedDisk{Label: l.DiskLabel, Ordinal: l.Ordinal, Size: l.DiskSize, Proved: p, Took: time.Since(r.began)}
+	if p.Proof != transfer.ProofNone {
+		d.Odds = r.odds
+	}
+	v.Disks = append(v.Disks, d)
 	v.OK = v.OK && p.OK
 	v.Gets += p.Blocks
 }
@@ -157,8 +181,10 @@ func (v verifyResult) Text(w io.Writer) {
 		if d.Wrong > 0 {
 			fmt.Fprintf(w, "%s: wrong blocks (of 512 KiB), the first met: %v\n", d.Label, d.First)
 		}
+		oddsText(w, d.Label, d.Odds, d.OK)
 	}
 	fmt.Fprintf(w, "%s, %s\n", plural(v.Gets, "block")+" read", ebs.GetCost(v.Gets))
+	notStoredText(w, v.NotStored)
 }
 
 func verdict(p transfer.Proved) string {
@@ -167,6 +193,8 @@ func verdict(p transfer.Proved) string {
 		return "WRONG: " + p.Why
 	case p.Proof == transfer.ProofNone:
 		return "readable, but nothing is known to compare with"
+	case p.Sampled:
+		return "nothing wrong among these"
 	}
 	return "proven"
 }

@@ -66,7 +66,7 @@ var rooms = map[string]int{
 	"vsphere": 1, "ebs": 1, "launch": 1, "schedule": 1,
 	"test/memory": 1, "test/vcenter": 1, "test/aws": 1, "test/suite": 1,
 	"cmd/internal/console": 2, "test/lab": 2,
-	"test/scenario": 3,
+	"test/scenario": 3, "test/torture": 3,
 	"cmd/snapferry": 3, "cmd/snapferry-lab": 3,
 	"test/house": 3, "test/bench": 3,
 }

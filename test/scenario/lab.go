@@ -29,7 +29,17 @@ type LabWorld struct {
 	Appliance *hotadd.Appliance
 	// VCenterFaults and AWSFaults are the rules of the two simulators.
 	VCenterFaults, AWSFaults *fault.Set
+	options                  LabOptions
 	made                     atomic.Int64
+}
+
+// LabOptions are what stories about failures want otherwise than the rest.
+// What is zero is as in every lab.
+type LabOptions struct {
+	AWS     aws.Options // Faults are the LabWorld's
+	VSphere vsphere.Timing
+	EBS     ebs.Timing
+	HotAdd  hotadd.Timing
 }
 
 // labTiming waits as long as a loaded machine under the race detector needs,
@@ -44,13 +54,19 @@ var labTiming = ebs.Timing{
 // HotAdd reader, against the simulated vCenter and AWS.
 func Lab(t *testing.T) *World { return NewLab(t).World }
 
+var labVSphere = vsphere.Timing{RetryFirst: 5 * time.Millisecond, RetryMax: 100 * time.Millisecond, Settle: 10 * time.Second, Cleanup: time.Minute}
+
 // NewLab is Lab with the hands that stories about failures need.
-func NewLab(t *testing.T) *LabWorld {
+func NewLab(t *testing.T, tune ...func(*LabOptions)) *LabWorld {
 	t.Helper()
-	w := &LabWorld{VCenterFaults: fault.New(1), AWSFaults: fault.New(2)}
+	w := &LabWorld{VCenterFaults: fault.New(1), AWSFaults: fault.New(2), options: LabOptions{VSphere: labVSphere, EBS: labTiming}}
+	for _, f := range tune {
+		f(&w.options)
+	}
+	w.options.AWS.Faults = w.AWSFaults
 	l, err := lab.Start(lab.Options{
 		Dir: t.TempDir(), KeepFrozen: true,
-		VCenter: vcenter.Options{Faults: w.VCenterFaults}, AWS: aws.Options{Faults: w.AWSFaults},
+		VCenter: vcenter.Options{Faults: w.VCenterFaults}, AWS: w.options.AWS,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,7 +102,7 @@ func (w *LabWorld) connect(t *testing.T) {
 	var err error
 	w.VSphere, err = vsphere.Dial(t.Context(), vsphere.Config{
 		URL: u.String(), Username: user, Password: password, Thumbprint: l.VCenter.Thumbprint(),
-		Timing: vsphere.Timing{RetryFirst: 5 * time.Millisecond, RetryMax: 100 * time.Millisecond, Settle: 10 * time.Second, Cleanup: time.Minute},
+		Timing: w.options.VSphere,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -94,12 +110,20 @@ func (w *LabWorld) connect(t *testing.T) {
 	t.Cleanup(func() { _ = w.VSphere.Close(context.WithoutCancel(t.Context())) }) // before the lab ends
 	if w.Store, err = ebs.Open(t.Context(), ebs.Config{
 		Region:      "us-east-1",
-		EBSEndpoint: l.AWS.EBSEndpoint(), EC2Endpoint: l.AWS.EC2Endpoint(), STSEndpoint: l.AWS.STSEndpoint(), Timing: labTiming,
+		EBSEndpoint: l.AWS.EBSEndpoint(), EC2Endpoint: l.AWS.EC2Endpoint(), STSEndpoint: l.AWS.STSEndpoint(), Timing: w.options.EBS,
 	}); err != nil {
 		t.Fatal(err)
 	}
+	w.Restart(t)
+}
+
+// Restart makes the reader anew, as a process that starts does: it knows of no
+// attachment. Sources made before keep the old one.
+func (w *LabWorld) Restart(t *testing.T) {
+	t.Helper()
+	var err error
 	if w.Appliance, err = hotadd.New(t.Context(), w.VSphere, hotadd.Config{
-		Appliance: l.Appliance.Moref(), SysfsDir: l.VCenter.SysfsDir(), DevDir: l.VCenter.DevDir(),
+		Appliance: w.Lab.Appliance.Moref(), SysfsDir: w.Lab.VCenter.SysfsDir(), DevDir: w.Lab.VCenter.DevDir(), Timing: w.options.HotAdd,
 	}); err != nil {
 		t.Fatal(err)
 	}

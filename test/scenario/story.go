@@ -25,6 +25,8 @@ type Story struct {
 	VM    *VM
 	State manifest.Dir
 	Last  transfer.Report // of the last cycle
+
+	seen map[transfer.SnapshotID]bool // that Right has compared
 }
 
 // Tell begins a story with a VM of these disks.
@@ -125,6 +127,30 @@ func (s *Story) Same() {
 				if err := s.compare(snap, cycle, i); err != nil {
 					s.T.Fatalf("%s against disk %d as frozen by %s: %v", snap.ID, i, cycle, err)
 				}
+			}
+		}
+	}
+}
+
+// Right holds every complete point that nothing calls suspect, and that it has
+// not seen yet, against what its cycle froze. Completed snapshots do not change.
+func (s *Story) Right() {
+	s.T.Helper()
+	if s.seen == nil {
+		s.seen = map[transfer.SnapshotID]bool{}
+	}
+	for _, p := range s.Points() {
+		if !p.Complete || p.Suspect != "" {
+			continue
+		}
+		for _, snap := range p.Disks {
+			i := slices.Index(s.VM.Disks, snap.Label.Disk)
+			if s.seen[snap.ID] || i < 0 {
+				continue
+			}
+			s.seen[snap.ID] = true
+			if err := s.compare(snap, p.Cycle, i); err != nil {
+				s.T.Errorf("WRONG POINT %s: %s against disk %d as frozen: %v", p.Cycle, snap.ID, i, err)
 			}
 		}
 	}

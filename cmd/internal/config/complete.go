@@ -117,6 +117,9 @@ func (c *Config) check() error {
 	if err := c.AWS.check(); err != nil {
 		return err
 	}
+	if err := c.Retention.check(); err != nil {
+		return err
+	}
 	return checkTags(t.Tags)
 }
 

@@ -9,6 +9,7 @@ type Config struct {
 	AWS       AWS       `yaml:"aws"`
 	Appliance Appliance `yaml:"appliance"`
 	Transfer  Transfer  `yaml:"transfer"`
+	Retention Retention `yaml:"retention"`
 	// StateDir holds manifests, journals and the appliance's ID.
 	StateDir string `yaml:"stateDir"`
 }
@@ -135,6 +136,7 @@ func (c *Config) fill() {
 	orElse(&t.Audit, defaultAudit)
 	orElse(&t.Quiesce, QuiesceOff)
 	orElse(&t.Zeros, ZerosAuto)
+	c.Retention.fill()
 }
 
 func orElse[T comparable](v *T, def T) {

@@ -57,6 +57,7 @@ aws:
   putsPerSecond: 400
   getsPerSecond: 500.5
 appliance: {id: ferry-1, vm: vm-7, sysfsDir: /s, devDir: /d, allowNFSStun: true}
+retention: {last: 1, days: 2, daily: 3, weekly: 4, monthly: 5, timeZone: Europe/Berlin}
 stateDir: /var/state
 transfer:
   reads: 8
@@ -87,6 +88,7 @@ func TestParseKnowsEveryKey(t *testing.T) {
 		AWS: AWS{Profile: "backup", Region: "eu-central-1", Endpoints: Endpoints{EBS: "https://e", EC2: "https://c", STS: "https://s"},
 			CABundle: "/etc/aws.pem", PutsPerSecond: 400, GetsPerSecond: 500.5},
 		Appliance: Appliance{ID: "ferry-1", VM: "vm-7", SysfsDir: "/s", DevDir: "/d", AllowNFSStun: true},
+		Retention: Retention{Last: 1, Days: 2, Daily: 3, Weekly: 4, Monthly: 5, TimeZone: "Europe/Berlin"},
 		StateDir:  "/var/state",
 		Transfer: Transfer{Reads: 8, Puts: 32, Gets: 16, Buffers: 100, Limit: 200e6, Cleanup: 20 * time.Minute, MaxFreeze: 4 * time.Hour, Audit: 99, MinFreeGiB: new(int64(7)), Quiesce: QuiesceTry,
 			Zeros: ZerosAll, Encrypted: true, KMSKey: "alias/backup", ExcludeDisk: []string{"Hard disk 2"}, Tags: map[string]string{"team": "infra"}},
