@@ -182,7 +182,8 @@ func statusOf(err error) int {
 // new snapshot here and not there), later that the snapshot is gone.
 func notFound(f failure) verdict {
 	if f.young {
-		return verdict{kind: transfer.Retry, tries: untilKnown, why: "AWS does not know the new snapshot everywhere yet"}
+		return verdict{kind: transfer.Retry, tries: untilKnown, why: "AWS does not know the new snapshot everywhere yet",
+			hint: "if it stays, somebody deleted the draft; the next cycle starts a new one"}
 	}
 	return verdict{kind: transfer.Retry, why: "AWS does not know the snapshot",
 		hint: "it was deleted, or its draft ran into the inactivity timeout; the next cycle starts a new one"}

@@ -176,5 +176,5 @@ func failedSnapshot(id transfer.SnapshotID, message string) error {
 	if message == "" {
 		message = "no reason given"
 	}
-	return transfer.Fail(kind, sealing(id), fmt.Errorf("EC2 ended it in error: %s", cut(printable(message), maxValue)), hint)
+	return transfer.Fail(kind, sealing(id), fmt.Errorf("%w: %s", transfer.ErrDraftFailed, cut(printable(message), maxValue)), hint)
 }

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -125,7 +126,12 @@ func TestPutThatNeverAnswersIsSentAgain(t *testing.T) {
 }
 
 func TestPutRetriesThe404AfterAStart(t *testing.T) {
-	r := newRig(t, aws.Options{PropagationDelay: 150 * time.Millisecond})
+	// The service's clock goes 10 ms on with each look at it: a loaded machine
+	// meets the 404s too.
+	var looks atomic.Int64
+	began := time.Now()
+	clock := func() time.Time { return began.Add(time.Duration(looks.Add(1)) * 10 * time.Millisecond) }
+	r := newRig(t, aws.Options{PropagationDelay: 300 * time.Millisecond, Now: clock})
 	d := r.start()
 	seal := r.put(d, map[int64][]byte{0: block(1), 1: block(2)})
 	if n := r.store.Calls()[opPut]; n < 4 {

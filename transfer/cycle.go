@@ -96,6 +96,13 @@ func (c *Cycle) run(ctx context.Context) error {
 		return err
 	}
 
+	again, err := c.finishSeals(ctx, snapshots)
+	if err == nil && again {
+		snapshots, byDefault, err = c.cloud(ctx, vm.ID)
+	}
+	if err != nil {
+		return err
+	}
 	defer c.closeTables()
 	for {
 		err := c.round(ctx, snapshots, byDefault)

@@ -328,7 +328,7 @@ func TestAPutThatSpoilsTheDraftMakesNoPoint(t *testing.T) {
 	r.must(transfer.Options{})
 	write(t, r.vm.Disk(0), 2, 0, mib)
 	r.store.SealHook = func(id transfer.SnapshotID) error {
-		return transfer.Fail(transfer.Retry, "seal", errors.New("Checksum mismatch for snapshot"), "")
+		return transfer.Fail(transfer.Retry, "seal", fmt.Errorf("%w: Checksum mismatch for snapshot", transfer.ErrDraftFailed), "")
 	}
 	if _, err := r.sync(transfer.Options{}); err == nil {
 		t.Fatal("no error")

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -228,8 +229,9 @@ func (d *diskCycle) seal(ctx context.Context) error {
 	if d.draft.resumed {
 		seal.Label = &d.label
 	}
+	d.draft.sealing = true
 	if err := draft.Seal(ctx, seal); err != nil {
-		d.draft.spoiled = ctx.Err() == nil // nobody knows what completed; a new draft is as cheap
+		d.draft.spoiled = errors.Is(err, ErrDraftFailed)
 		return err
 	}
 	d.draft.sealed = true
@@ -283,10 +285,15 @@ func (d *diskCycle) parentGone(err error) error {
 }
 
 // settle ends a draft that did not seal. One that holds blocks and may yet be
-// sealed stays, and its journal with it: the next cycle goes on with it.
+// sealed stays, and its journal with it: the next cycle goes on with it. So does
+// one whose seal has begun, unless EC2 says that it failed: it may complete yet.
 func (d *diskCycle) settle(ctx context.Context) error {
 	l := &d.draft
 	if !l.asked || l.sealed {
+		return nil
+	}
+	if l.sealing && !l.spoiled {
+		d.meter(func(r *DiskReport) { r.Kept = true })
 		return nil
 	}
 	if l.draft != nil && l.err == nil && !l.spoiled && (d.err == nil || KindOf(d.err) != Permanent) {

@@ -29,6 +29,10 @@ func (k Kind) String() string {
 	return [...]string{"permanent", "retry", "baseline lost", "canceled"}[k]
 }
 
+// ErrDraftFailed is the cause when EC2 ended a draft in error: it can never be
+// sealed.
+var ErrDraftFailed = errors.New("EC2 ended the draft in error")
+
 // Error says what was attempted, on what, why it failed, and what to do next.
 type Error struct {
 	Kind Kind

@@ -14,6 +14,7 @@ type lazyDraft struct {
 	spec    DraftSpec
 	asked   bool // StartSnapshot may have had an effect
 	resumed bool // the draft is of an earlier freeze
+	sealing bool // the seal has begun: EC2 may complete the draft at any time
 	spoiled bool // it can never be sealed
 	sealed  bool
 	draft   Draft

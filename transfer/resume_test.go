@@ -225,3 +225,42 @@ func TestAPermanentFailureKeepsNoDraft(t *testing.T) {
 		t.Errorf("%v: kept %v, %v", err, rep.Disks[0].Kept, r.store.Pending())
 	}
 }
+
+func TestASealThatWasCutOffIsFinished(t *testing.T) {
+	for name, c := range map[string]struct {
+		harm   func(*rig)
+		starts int64
+	}{
+		"as it was":                    {func(*rig) {}, 4},
+		"journal of an earlier moment": {nil, 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 8*mib, 2*mib)
+			write(t, r.vm.Disk(0), 1, 0, 8*mib)
+			var old manifest.Dir
+			if c.harm == nil {
+				r.interrupt(7, transfer.Options{})
+				old = copyState(t, r.state)
+				c.harm = func(r *rig) { r.state = old }
+			}
+			r.store.SealLost = func(transfer.SnapshotID) bool { return true }
+			rep, err := r.sync(transfer.Options{})
+			if err == nil || !rep.Disks[0].Kept {
+				t.Fatalf("%v: %+v", err, rep.Disks[0])
+			}
+			r.store.SealLost = nil
+			c.harm(r)
+			write(t, r.vm.Disk(0), 2, 0, 10)
+			before, _ := r.store.Counts()
+			rep = r.must(transfer.Options{})
+			puts, starts := r.store.Counts()
+			r.same()
+			if name == "as it was" && (puts-before != 1 || starts != c.starts || len(rep.Notes) != 2 || len(r.points()) != 2 || !r.points()[1].Complete) {
+				t.Errorf("%d puts, %d drafts, notes %v, points %+v", puts-before, starts, rep.Notes, r.points())
+			}
+			if left := r.store.Pending(); len(left) > 0 && name == "as it was" {
+				t.Errorf("left: %v", left)
+			}
+		})
+	}
+}

@@ -22,6 +22,10 @@ type Store struct {
 	DefaultEncryption bool
 	// PutHook, when set, runs before each put and can make it fail.
 	PutHook func(ctx context.Context, id transfer.SnapshotID, index int64) error
+	// SealLost, when set and true, makes a seal's end unheard of: it is accepted
+	// and the draft stays pending, taking no more blocks, until it is sealed
+	// again.
+	SealLost func(id transfer.SnapshotID) bool
 	// SealHook, when set, runs before each seal and can make it fail.
 	SealHook func(id transfer.SnapshotID) error
 
@@ -37,6 +41,7 @@ type snapshot struct {
 	transfer.Snapshot
 	parent *snapshot
 	spec   transfer.DraftSpec
+	begun  bool // its seal: it takes no more blocks
 	blocks map[int64][]byte
 	sums   map[int64]transfer.Digest // of blocks
 }
@@ -263,8 +268,8 @@ func (d *draft) Put(ctx context.Context, index int64, data []byte, digest transf
 	}
 	d.s.mu.Lock()
 	defer d.s.mu.Unlock()
-	if d.s.snaps[d.n.ID] == nil || d.n.State != transfer.Pending {
-		return transfer.Fail(transfer.Permanent, op, errors.New("the draft is gone"), "")
+	if d.s.snaps[d.n.ID] == nil || d.n.State != transfer.Pending || d.n.begun {
+		return transfer.Fail(transfer.Permanent, op, errors.New("the draft is gone, or being sealed"), "")
 	}
 	kept := zeroBlock // shared: an encrypted seed is full of them
 	if !isZero {
@@ -299,6 +304,10 @@ func (d *draft) Seal(ctx context.Context, seal transfer.Seal) error {
 		d.n.Label = *seal.Label
 	}
 	d.n.Label.Blocks, d.n.Label.Root = seal.Blocks, seal.Root
+	if d.s.SealLost != nil && d.s.SealLost(d.n.ID) {
+		d.n.begun = true
+		return transfer.Fail(transfer.Retry, op, errors.New("EC2 still calls it pending"), "")
+	}
 	switch {
 	case seal.Blocks != int64(len(d.n.blocks)):
 		d.n.State, d.n.Message = transfer.Failed, "Changed blocks count mismatch"
@@ -308,7 +317,7 @@ func (d *draft) Seal(ctx context.Context, seal transfer.Seal) error {
 		d.n.State = transfer.Completed
 		return nil
 	}
-	return transfer.Fail(transfer.Retry, op, errors.New(d.n.Message), "")
+	return transfer.Fail(transfer.Retry, op, fmt.Errorf("%w: %s", transfer.ErrDraftFailed, d.n.Message), "")
 }
 
 func (d *draft) Abort(ctx context.Context) error {
