@@ -49,6 +49,10 @@ fuzz: ## every fuzz target for FUZZTIME (10s)
 bench: ## rates as ratios to a bare loop in the same run, CPU per GiB, memory
 	$(GO) test -run '^$$' -bench . -benchtime $(or $(BENCHTIME),3s) ./test/bench/...
 
+.PHONY: torture
+torture: ## crashes, faults and other hands against the real binary, for TIME (270s), from SEED
+	SNAPFERRY_TORTURE_TIME=$(or $(TIME),270s) SNAPFERRY_TORTURE_SEED=$(SEED) $(GO) test -count=1 -timeout 2h -v -run '^TestTorture$$' ./test/torture
+
 .PHONY: long
 long: ## the whole matrix; takes an hour
 	@build/setup $(TEST_TOOLS)

@@ -1,0 +1,17 @@
+// Package torture runs the real binary against a lab and does to it what bad
+// days do: faults by rule in both services, other hands on the VM, an
+// appliance whose disk was restored or lost, and kill -9 at every named step,
+// at the k-th call and at random instants, while the guest writes. After each
+// run the invariants of the product are held against what the simulators hold,
+// never against the program's word.
+//
+// The work is cut into lives: one lab, a few dozen events. A life depends on
+// its seed as far as the choice of events goes; what a child does between two
+// of them is up to the scheduler. A failure names the seed of its life:
+//
+//	make torture SEED=17 TIME=1m     # the first life has seed 17
+//
+// The variables SNAPFERRY_TORTURE_SEED, _TIME (a duration), _LIVES (so many
+// lives, each to its end, whatever the time) and _WORKERS (lives side by side)
+// are the same by another way. Without any the test is a short one.
+package torture
