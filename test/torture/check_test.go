@@ -189,11 +189,6 @@ func (l *life) drafts() {
 	}
 }
 
-// sealing reports a draft whose seal was begun and is not over.
-func (l *life) sealing() bool {
-	return slices.ContainsFunc(l.ours(), func(h held) bool { return h.State == "pending" && h.Tags["snapferry:blocks"] != "" })
-}
-
 // promised holds what a cycle says it made against what is there.
 func (l *life) promised(c transfer.Report) {
 	points := l.completePoints()
