@@ -54,9 +54,10 @@ torture: ## crashes, faults and other hands against the real binary, for TIME (2
 	SNAPFERRY_TORTURE_TIME=$(or $(TIME),270s) SNAPFERRY_TORTURE_SEED=$(SEED) $(GO) test -count=1 -timeout 2h -v -run '^TestTorture$$' ./test/torture
 
 .PHONY: long
-long: ## the whole matrix; takes an hour
+long: ## the whole matrix, an hour of torture, minutes of each fuzz target; takes two hours
 	@build/setup $(TEST_TOOLS)
 	SNAPFERRY_LONG=1 $(GO) test -race -timeout 3h ./transfer/... ./ebs/... ./vsphere/... ./test/...
+	@$(MAKE) --no-print-directory torture TIME=1h
 	@build/fuzz 3m
 
 .PHONY: clean
