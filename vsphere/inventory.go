@@ -5,7 +5,6 @@ import (
 	"context"
 	"slices"
 
-	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/types"
 
 	"snapferry/transfer"
@@ -35,21 +34,5 @@ func (c *Client) list(ctx context.Context, props []string) (*facts, error) {
 	for _, s := range nameSpecs {
 		kinds = append(kinds, s.Type)
 	}
-	view, err := methods.CreateContainerView(ctx, c.vim, &types.CreateContainerView{
-		This: *c.vim.ServiceContent.ViewManager, Container: c.vim.ServiceContent.RootFolder, Type: kinds, Recursive: true})
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), c.timing.Call)
-		defer cancel()
-		_, _ = methods.DestroyView(ctx, c.vim, &types.DestroyView{This: view.Returnval}) // it ends with the session
-	}()
-	return c.fetch(ctx, types.PropertyFilterSpec{
-		ObjectSet: []types.ObjectSpec{{Obj: view.Returnval, Skip: new(true), SelectSet: []types.BaseSelectionSpec{
-			&types.TraversalSpec{Type: "ContainerView", Path: "view"}}}},
-		PropSet: append([]types.PropertySpec{{Type: "VirtualMachine", PathSet: props}}, nameSpecs...),
-		// A VM that is deleted while the list is made must not spoil it.
-		ReportMissingObjectsInResults: new(true),
-	})
+	return c.everywhere(ctx, kinds, append([]types.PropertySpec{{Type: "VirtualMachine", PathSet: props}}, nameSpecs...))
 }
