@@ -23,9 +23,10 @@ type program struct {
 	cleans, prunes bool
 }
 
-// hang is how long one run may take: far beyond every bounded wait that a
-// single fault can cause.
-const hang = 90 * time.Second
+// hang is how long a run may take. An EBS snapshot that somebody deletes while
+// it is sealed is waited for as long as EC2 may not list a new one yet, three
+// minutes; nothing else comes near.
+const hang = 210 * time.Second
 
 // moment is when something is done to a running child. Exactly one field is
 // set; the zero moment never comes.
