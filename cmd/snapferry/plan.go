@@ -66,6 +66,9 @@ func (w *wire) planRate(o syncOptions) (rate float64, from string) {
 	case limit > 0:
 		return limit, "--limit"
 	}
+	if m, ok := w.lastRate(); ok {
+		return m.BytesPerSecond, "measured " + m.At.Format(time.DateOnly)
+	}
 	return assumedRate, "assumed: none is measured yet, say one with --rate"
 }
 

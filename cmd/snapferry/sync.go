@@ -152,6 +152,7 @@ func (w *wire) sync(ctx context.Context, stop *interrupts, o syncOptions, names 
 	}
 	_ = g.Wait() // the functions return nil
 	show.close()
+	w.noteRate(result.Cycles)
 	result.Calls = w.calls().Sub(before)
 	return result, errors.Join(errs...)
 }
