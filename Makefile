@@ -32,7 +32,7 @@ demo: ## replicate a VM from a simulated vSphere to a simulated AWS, restore it,
 .PHONY: test
 test: ## what must always pass: every package with the race detector, and the linters
 	@build/setup $(TEST_TOOLS)
-	$(GO) test -race ./...
+	$(GO) test -race -timeout 30m ./...
 	@$(MAKE) --no-print-directory lint
 
 .PHONY: lint
