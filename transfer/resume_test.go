@@ -204,7 +204,7 @@ func TestASnapshotOlderThanMaxFreezeIsGivenUp(t *testing.T) {
 		return nil
 	}
 	c := r.cycle(transfer.Options{})
-	c.Watch, c.MaxFreeze = time.Millisecond, 100*time.Millisecond
+	c.Watch, c.MaxFreeze = time.Millisecond, 500*time.Millisecond
 	rep, err := c.Run(t.Context())
 	if err != nil || len(rep.Notes) == 0 {
 		t.Fatalf("%v: %+v", err, rep)
