@@ -494,7 +494,7 @@ func TestReadBackProvesAPoint(t *testing.T) {
 		}
 		return p, w
 	}
-	known := r.state.Find("vc-1", "vm-app01", s.Label.Disk.String(), string(s.ID))
+	known := r.state.Find("vc-1", "vm-app01", s.Label.Disk.String(), string(s.ID), string(s.Label.Cycle))
 	if known == nil {
 		t.Fatal("no manifest")
 	}

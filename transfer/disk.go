@@ -83,7 +83,7 @@ func (d *diskCycle) planInput(state FrozenVM, snapshots []Snapshot, byDefault bo
 		return in, err
 	}
 	if d.base == nil { // otherwise an earlier freeze of this cycle opened it
-		if d.base, err = d.dir.Load(string(in.Base.ID)); err != nil || d.base == nil {
+		if d.base, err = d.dir.Load(string(in.Base.ID), string(in.Base.Label.Cycle)); err != nil || d.base == nil {
 			return in, err
 		}
 	}
@@ -213,7 +213,7 @@ func (d *diskCycle) seal(ctx context.Context) error {
 		return err
 	}
 	seal.Checksum = Digest(sum)
-	next, err := d.dir.Prepare(manifest.Header{Snapshot: string(draft.ID()), Blocks: journal.Header().Blocks, Whole: d.decided.Whole}, d.base, journal)
+	next, err := d.dir.Prepare(manifest.Header{Snapshot: string(draft.ID()), Cycle: string(d.c.id), Blocks: journal.Header().Blocks, Whole: d.decided.Whole}, d.base, journal)
 	if err != nil {
 		return err
 	}

@@ -264,3 +264,28 @@ func TestASealThatWasCutOffIsFinished(t *testing.T) {
 		})
 	}
 }
+
+// A manifest that was prepared for a seal that came to nothing must not pass
+// for that of the same draft as a later cycle sealed it. The torture met it.
+func TestAManifestOfABrokenSealIsNotUsed(t *testing.T) {
+	r := newRig(t, 4*mib)
+	write(t, r.vm.Disk(0), 1, 0, 4*mib)
+	r.store.SealHook = func(transfer.SnapshotID) error {
+		return transfer.Fail(transfer.Retry, "seal", errors.New("the tags could not be written"), "")
+	}
+	if rep, err := r.sync(transfer.Options{}); err == nil || !rep.Disks[0].Kept {
+		t.Fatalf("%v: %+v", err, rep.Disks)
+	}
+	r.store.SealHook = nil
+	old := copyState(t, r.state)
+	write(t, r.vm.Disk(0), 2, 0, 512)
+	if rep := r.must(transfer.Options{}); rep.Disks[0].Snapshot != "snap-0001" {
+		t.Fatalf("another draft: %+v", rep.Disks[0])
+	}
+	r.state = old                                         // the appliance was restored to an earlier day
+	_, _ = r.vm.Disk(0).WriteAt(noise(1, 4*mib)[:512], 0) // as the old manifest knows it
+	if rep := r.must(transfer.Options{}); rep.Disks[0].Put != 1 {
+		t.Errorf("put %d blocks", rep.Disks[0].Put)
+	}
+	r.same()
+}

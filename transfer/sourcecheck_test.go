@@ -259,7 +259,7 @@ func TestReadBackOfASample(t *testing.T) {
 	write(t, r.vm.Disk(0), 1, 0, 30*mib)
 	r.must(transfer.Options{})
 	s := r.points()[0].Disks[0]
-	known := r.state.Find("vc-1", "vm-app01", s.Label.Disk.String(), string(s.ID))
+	known := r.state.Find("vc-1", "vm-app01", s.Label.Disk.String(), string(s.ID), string(s.Label.Cycle))
 	if known == nil {
 		t.Fatal("no manifest")
 	}

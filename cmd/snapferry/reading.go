@@ -65,7 +65,7 @@ func (w *wire) readBack(r *reading, m *manifest.Table) *transfer.ReadBack {
 // manifest is the local manifest of a snapshot, or nil where there is none.
 func (w *wire) manifest(s transfer.Snapshot) *manifest.Table {
 	l := s.Label
-	return w.state().Find(l.VM.VCenter, l.VM.Moref, l.Disk.String(), string(s.ID))
+	return w.state().Find(l.VM.VCenter, l.VM.Moref, l.Disk.String(), string(s.ID), string(l.Cycle))
 }
 
 // costOf says what reading some disks will cost.

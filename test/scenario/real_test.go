@@ -164,7 +164,7 @@ func (r *reality) prove(t *testing.T, vm transfer.VM, state manifest.Dir) {
 	for _, snap := range point.Disks {
 		reader, err := r.store.Read(t.Context(), snap.ID)
 		must(t, err)
-		known := state.Find(vm.ID.VCenter, vm.ID.Moref, snap.Label.Disk.String(), string(snap.ID))
+		known := state.Find(vm.ID.VCenter, vm.ID.Moref, snap.Label.Disk.String(), string(snap.ID), string(snap.Label.Cycle))
 		proved, err := (&transfer.ReadBack{Snapshot: snap, Reader: reader, Manifest: known, Buffers: transfer.NewBuffers(80), Gets: 64}).Run(t.Context())
 		must(t, err)
 		if !proved.OK || proved.Proof == transfer.ProofNone {

@@ -297,8 +297,8 @@ func (l *life) manifests() {
 func (l *life) manifestIsTrue(t *manifest.Table) error {
 	all := l.ours()
 	i := slices.IndexFunc(all, func(h held) bool { return h.ID == t.Header().Snapshot })
-	if i < 0 {
-		return nil // gone
+	if i < 0 || all[i].cycle != t.Header().Cycle {
+		return nil // gone, or of a seal that came to nothing: nobody uses it
 	}
 	if all[i].State != "completed" {
 		return fmt.Errorf("the snapshot is %s", all[i].State)

@@ -44,16 +44,16 @@ func (d Dir) Lock(vcenter, moref string) (*VM, error) {
 	return &VM{path: path, lock: f}, nil
 }
 
-// Find opens the manifest of a snapshot of a disk for reading, without a lock;
-// nil where there is none.
-func (d Dir) Find(vcenter, moref, disk, snapshot string) *Table {
+// Find opens the manifest of a snapshot, as sealed by a cycle, for reading,
+// without a lock; nil where there is none.
+func (d Dir) Find(vcenter, moref, disk, snapshot, cycle string) *Table {
 	vm := VM{path: filepath.Join(string(d), name(vcenter), name(moref))}
 	for _, file := range []string{current, next} {
 		t, err := Open(filepath.Join(vm.path, name(disk), file))
 		if err != nil {
 			continue
 		}
-		if t.Header().Snapshot == snapshot {
+		if t.Header().describes(snapshot, cycle) {
 			return t
 		}
 		t.Close()
@@ -94,10 +94,16 @@ const (
 
 func (d *Disk) file(name string) string { return filepath.Join(d.path, name) }
 
-// Load returns the manifest of snapshot, or nil where none describes it. A
+// describes reports whether a manifest is of this snapshot as that cycle
+// sealed it.
+func (h Header) describes(snapshot, cycle string) bool {
+	return snapshot != "" && h.Snapshot == snapshot && h.Cycle == cycle
+}
+
+// Load returns the manifest of snapshot as sealed by cycle, or nil where none describes it. A
 // next manifest that describes it is committed first: the process ended
 // between the seal and the commit.
-func (d *Disk) Load(snapshot string) (*Table, error) {
+func (d *Disk) Load(snapshot, cycle string) (*Table, error) {
 	for _, f := range []string{next, current} {
 		t, err := Open(d.file(f))
 		switch {
@@ -106,7 +112,7 @@ func (d *Disk) Load(snapshot string) (*Table, error) {
 		case err != nil:
 			return nil, err
 		}
-		if snapshot == "" || t.Header().Snapshot != snapshot {
+		if !t.Header().describes(snapshot, cycle) {
 			t.Close()
 			continue
 		}

@@ -157,7 +157,7 @@ func prepare(t *testing.T, d *manifest.Disk, snapshot string, base *manifest.Tab
 			t.Fatal(err)
 		}
 	}
-	next, err := d.Prepare(manifest.Header{Snapshot: snapshot, Blocks: 50, Whole: true}, base, journal)
+	next, err := d.Prepare(manifest.Header{Snapshot: snapshot, Cycle: "c", Blocks: 50, Whole: true}, base, journal)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -170,19 +170,19 @@ func TestCommitLaysTheJournalOverTheBase(t *testing.T) {
 	if err := d.Commit(); err != nil {
 		t.Fatal(err)
 	}
-	base, err := d.Load("a")
+	base, err := d.Load("a", "c")
 	if err != nil || base == nil {
 		t.Fatal(base, err)
 	}
 	prepare(t, d, "bb", base, 2, 3)
 	base.Close()
-	if old, err := d.Load("a"); err != nil || old == nil {
+	if old, err := d.Load("a", "c"); err != nil || old == nil {
 		t.Errorf("before the commit the old manifest is gone: %v", err)
 	} else {
 		old.Close()
 	}
 	// A crash between seal and commit: asking for the sealed one commits it.
-	got, err := d.Load("bb")
+	got, err := d.Load("bb", "c")
 	if err != nil || got == nil {
 		t.Fatal(got, err)
 	}
@@ -192,7 +192,7 @@ func TestCommitLaysTheJournalOverTheBase(t *testing.T) {
 			t.Errorf("block %d: %x, %v", i, g[:4], err)
 		}
 	}
-	if old, err := d.Load("a"); err != nil || old != nil {
+	if old, err := d.Load("a", "c"); err != nil || old != nil {
 		t.Errorf("the old manifest is still there: %v", err)
 	}
 }
@@ -201,17 +201,20 @@ func TestLoadOfAnotherSnapshotIsNone(t *testing.T) {
 	dir := manifest.Dir(t.TempDir())
 	d := disk(t, dir)
 	prepare(t, d, "a", nil, 1)
+	if got, err := d.Load("a", "another cycle"); got != nil || err != nil {
+		t.Errorf("as sealed by another cycle: %v, %v", got, err)
+	}
 	for _, s := range []string{"b", ""} {
-		if got, err := d.Load(s); got != nil || err != nil {
+		if got, err := d.Load(s, "c"); got != nil || err != nil {
 			t.Errorf("%q: %v, %v", s, got, err)
 		}
 	}
-	if got := dir.Find("vc", "vm-1", "2000/6000c29-1", "a"); got == nil {
+	if got := dir.Find("vc", "vm-1", "2000/6000c29-1", "a", "c"); got == nil {
 		t.Error("a prepared manifest is not found")
 	} else {
 		got.Close()
 	}
-	if got := dir.Find("vc", "vm-2", "2000/6000c29-1", "a"); got != nil {
+	if got := dir.Find("vc", "vm-2", "2000/6000c29-1", "a", "c"); got != nil {
 		t.Error("found under another VM")
 	}
 }

@@ -18,7 +18,11 @@ type Digest = [sha256.Size]byte
 // Header says what a table describes.
 type Header struct {
 	Snapshot string `json:"snapshot"` // the EBS snapshot, "" before StartSnapshot answered
-	Blocks   int64  `json:"blocks"`   // slots
+	// Cycle sealed the snapshot; "" in a journal. A draft can be prepared for
+	// a seal, be gone on with and be sealed by a later cycle with other bytes:
+	// only both names together say which.
+	Cycle  string `json:"cycle,omitempty"`
+	Blocks int64  `json:"blocks"` // slots
 	// Whole: an empty slot is a block of zeros. Otherwise nothing is known
 	// about a block whose slot is empty.
 	Whole bool `json:"whole"`
