@@ -37,14 +37,7 @@ func Odds(n, all, lost int64) float64 {
 	if n <= 0 || all <= 0 || lost <= 0 {
 		return 0
 	}
-	miss := 1.0
-	for i := range lost {
-		if all-i <= 0 || all-n-i <= 0 {
-			return 1
-		}
-		miss *= float64(all-n-i) / float64(all-i)
-	}
-	return 1 - miss
+	return 1 - MissChance(all, n, lost)
 }
 
 // auditSample chooses the blocks to audit: random ones that the plan does not

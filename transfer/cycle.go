@@ -243,20 +243,30 @@ func (c *Cycle) copyAll(ctx context.Context, frozen Frozen) error {
 	c.Progress.step(StepCopy)
 	ctx, stop := c.watch(ctx, frozen)
 	defer stop()
-	var g errgroup.Group
+	err := c.eachDisk(func(d *diskCycle) error {
+		d.err = d.copy(ctx, frozen)
+		return d.err
+	})
+	if why, ok := context.Cause(ctx).(*thaw); ok {
+		return why
+	}
+	return err
+}
+
+// eachDisk runs f for all disks side by side, to the end of each, and joins
+// what failed under the disks' labels.
+func (c *Cycle) eachDisk(f func(*diskCycle) error) error {
 	errs := make([]error, len(c.disks))
+	var g errgroup.Group
 	for i, d := range c.disks {
 		g.Go(func() error {
-			if d.err = d.copy(ctx, frozen); d.err != nil {
-				errs[i] = fmt.Errorf("%s: %w", d.disk.Label, d.err)
+			if err := f(d); err != nil {
+				errs[i] = fmt.Errorf("%s: %w", d.disk.Label, err)
 			}
 			return nil
 		})
 	}
 	_ = g.Wait() // the functions return nil
-	if why, ok := context.Cause(ctx).(*thaw); ok {
-		return why
-	}
 	return errors.Join(errs...)
 }
 
@@ -325,21 +335,12 @@ func (c *Cycle) confirm(ctx context.Context, point Point) error {
 // except where the cycle has failed already: then only what was copied whole
 // is worth sealing.
 func (c *Cycle) sealAll(ctx context.Context, partly bool) error {
-	errs := make([]error, len(c.disks))
-	var g errgroup.Group
-	for i, d := range c.disks {
+	return c.eachDisk(func(d *diskCycle) error {
 		if !d.copied || (partly && !d.draft.asked) {
-			continue
-		}
-		g.Go(func() error {
-			if err := d.seal(ctx); err != nil {
-				errs[i] = fmt.Errorf("%s: %w", d.disk.Label, err)
-			}
 			return nil
-		})
-	}
-	_ = g.Wait()
-	return errors.Join(errs...)
+		}
+		return d.seal(ctx)
+	})
 }
 
 // settle ends what did not seal: a draft with blocks in it stays for the next

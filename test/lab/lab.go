@@ -139,7 +139,6 @@ func (l *Lab) writeSettings() error {
 // machine's own AWS configuration is.
 func (l *Lab) Env() []string {
 	env := append(l.AWS.Env(),
-		"AWS_EC2_METADATA_DISABLED=true",
 		"AWS_CONFIG_FILE="+filepath.Join(l.dir, "none"),
 		"AWS_SHARED_CREDENTIALS_FILE="+filepath.Join(l.dir, "none"),
 	)
