@@ -4,20 +4,9 @@ import (
 	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
-	"iter"
 
 	"snapferry/transfer"
 )
-
-// LinearChecksum is what CompleteSnapshot calls LINEAR: SHA-256 over the raw
-// digests of every block written to the snapshot itself, ascending by index.
-func LinearChecksum(digests iter.Seq[transfer.Digest]) transfer.Digest {
-	h := sha256.New()
-	for d := range digests {
-		h.Write(d[:])
-	}
-	return transfer.Digest(h.Sum(nil))
-}
 
 // wireDigest is a digest as the service's headers carry it.
 func wireDigest(d transfer.Digest) string { return base64.StdEncoding.EncodeToString(d[:]) }

@@ -19,15 +19,15 @@ import (
 )
 
 func TestChecksumsOfTheFacts(t *testing.T) {
-	empty := LinearChecksum(slices.Values([]transfer.Digest(nil)))
+	empty := linearChecksum(slices.Values([]transfer.Digest(nil)))
 	if got := wireDigest(empty); got != "47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=" {
 		t.Errorf("checksum of no blocks %s", got)
 	}
 	if got := wireDigest(transfer.ZeroDigest); got != "B4VNL+8pega6gWheZgwzLeNtXRjVRpJ9MNqtbX/aFUE=" {
 		t.Errorf("digest of a zero block %s", got)
 	}
-	one := LinearChecksum(slices.Values([]transfer.Digest{{1}, {2}}))
-	if two := LinearChecksum(slices.Values([]transfer.Digest{{2}, {1}})); one == two {
+	one := linearChecksum(slices.Values([]transfer.Digest{{1}, {2}}))
+	if two := linearChecksum(slices.Values([]transfer.Digest{{2}, {1}})); one == two {
 		t.Error("the order makes no difference")
 	}
 	if d, err := parseWireDigest(wireDigest(one)); err != nil || d != one {

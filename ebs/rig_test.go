@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -156,7 +157,7 @@ func (r *rig) put(d transfer.Draft, blocks map[int64][]byte) transfer.Seal {
 }
 
 func sealOf(digests map[int64]transfer.Digest) transfer.Seal {
-	sum := LinearChecksum(func(yield func(transfer.Digest) bool) {
+	sum := linearChecksum(func(yield func(transfer.Digest) bool) {
 		for _, i := range slices.Sorted(maps.Keys(digests)) {
 			if !yield(digests[i]) {
 				return
@@ -206,4 +207,14 @@ func wantKind(t *testing.T, err error, kind transfer.Kind, texts ...string) {
 			t.Errorf("%q is not in: %s", text, all)
 		}
 	}
+}
+
+// linearChecksum is what CompleteSnapshot calls LINEAR: SHA-256 over the raw
+// digests of every block written to the snapshot itself, ascending by index.
+func linearChecksum(digests iter.Seq[transfer.Digest]) transfer.Digest {
+	h := sha256.New()
+	for d := range digests {
+		h.Write(d[:])
+	}
+	return transfer.Digest(h.Sum(nil))
 }
