@@ -20,7 +20,7 @@ type Policy struct {
 	Weekly  int `json:"weekly"`  // the newest of each of n ISO weeks
 	Monthly int `json:"monthly"` // the newest of each of n months
 
-	Location *time.Location `json:"-"` // nil is UTC
+	Location *time.Location `json:"-" yaml:"-"` // nil is UTC
 }
 
 // DefaultPolicy holds where nobody says otherwise: at most 14 points however

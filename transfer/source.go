@@ -8,17 +8,21 @@ import (
 
 // VM is a source virtual machine as vCenter describes it at one moment.
 type VM struct {
-	ID           VMID       `json:"id"`
-	InstanceUUID string     `json:"instanceUUID"`
-	Name         string     `json:"name"`
-	Path         string     `json:"path"` // inventory path, "/DC0/vm/prod/app01"
-	PoweredOn    bool       `json:"poweredOn"`
-	Host         string     `json:"host"`      // name of the ESXi host it runs on
-	CBT          bool       `json:"cbt"`       // config.changeTrackingEnabled
-	Snapshots    int        `json:"snapshots"` // VM snapshots there are, of anybody
-	Guest        Guest      `json:"guest"`
-	Disks        []Disk     `json:"disks"`
-	Obstacles    []Obstacle `json:"obstacles,omitempty"` // why the VM as a whole cannot be replicated
+	ID           VMID   `json:"id"`
+	InstanceUUID string `json:"instanceUUID"`
+	Name         string `json:"name"`
+	Path         string `json:"path"` // inventory path, "/DC0/vm/prod/app01"
+	PoweredOn    bool   `json:"poweredOn"`
+	Host         string `json:"host"`           // name of the ESXi host it runs on
+	Pool         string `json:"pool,omitempty"` // path of its resource pool
+	// Tags are vSphere tags, "category:tag"; Attributes custom attributes.
+	Tags       []string          `json:"tags,omitempty"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+	CBT        bool              `json:"cbt"`       // config.changeTrackingEnabled
+	Snapshots  int               `json:"snapshots"` // VM snapshots there are, of anybody
+	Guest      Guest             `json:"guest"`
+	Disks      []Disk            `json:"disks"`
+	Obstacles  []Obstacle        `json:"obstacles,omitempty"` // why the VM as a whole cannot be replicated
 }
 
 // Guest is what a launch needs to know about the machine.

@@ -25,6 +25,9 @@ func (c *Config) complete(sys System) error {
 	if err := c.VCenter.complete(sys); err != nil {
 		return err
 	}
+	if err := c.completeService(sys); err != nil {
+		return err
+	}
 	return c.check()
 }
 

@@ -1,6 +1,10 @@
 package config
 
-import "time"
+import (
+	"time"
+
+	"snapferry/schedule"
+)
 
 // Config is everything that can be set. Its YAML form is the file's schema; a
 // key that is not here is an error.
@@ -12,6 +16,16 @@ type Config struct {
 	Retention Retention `yaml:"retention"`
 	// StateDir holds manifests, journals and the appliance's ID.
 	StateDir string `yaml:"stateDir"`
+
+	// What follows is for the service, snapferry run.
+	Database Database          `yaml:"database"`
+	Policies []schedule.Policy `yaml:"policies"`
+	// Limits across the fleet; what is absent is schedule.DefaultLimits.
+	Limits   schedule.Limits `yaml:"limits"`
+	Server   Server          `yaml:"server"`
+	Webhooks []Webhook       `yaml:"webhooks"`
+	Log      Log             `yaml:"log"`
+	History  History         `yaml:"history"`
 }
 
 // VCenter says where the virtual machines are and how to get in.
@@ -137,6 +151,7 @@ func (c *Config) fill() {
 	orElse(&t.Quiesce, QuiesceOff)
 	orElse(&t.Zeros, ZerosAuto)
 	c.Retention.fill()
+	c.fillService()
 }
 
 func orElse[T comparable](v *T, def T) {

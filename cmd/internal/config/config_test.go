@@ -12,6 +12,9 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/google/go-cmp/cmp"
+
+	"snapferry/schedule"
+	"snapferry/transfer"
 )
 
 // world is a system of its own in a temporary folder.
@@ -75,6 +78,34 @@ transfer:
   kmsKey: alias/backup
   excludeDisk: [Hard disk 2]
   tags: {team: infra}
+database: {url: "postgres://ferry@db/ferry", passwordFile: /run/db}
+policies:
+  - name: gold
+    every: 15m
+    timeZone: Europe/Berlin
+    jitter: 30s
+    blackout: [{days: mon-fri, from: "08:00", to: "18:00"}]
+    bandwidth: [{days: sat, from: "00:00", to: "24:00", limit: 50MB/s}]
+    retention: {last: 2, days: 3, daily: 4, weekly: 5, monthly: 6}
+    quiesce: try
+    zeros: all
+    reader: hotadd
+    exclude: [Hard disk 2]
+    priority: 7
+    match: [{name: "app*", folder: /DC0/vm/prod, pool: /p, tag: "dr:gold", attribute: owner=ops}]
+  - {name: night, cron: "30 22 * * *"}
+  - {name: follow, adaptive: {floor: 10m, ceiling: 4h}}
+limits: {perVCenter: 1, perHost: 2, perDatastore: 3, perAppliance: 4, disks: 5, drafts: 6, putsPerSecond: 7}
+server:
+  listen: ":8980"
+  cert: /etc/tls.crt
+  key: /etc/tls.key
+  plainHTTP: true
+  tokens: [{name: ops, role: operator, sha256: ab}]
+  openMetrics: true
+webhooks: [{name: bus, url: "https://h", events: [REPLICATION_STALLED], secretFile: /run/hook, caCerts: /etc/h.pem}]
+log: {format: json, level: debug}
+history: {keep: 720h}
 `
 
 func TestParseKnowsEveryKey(t *testing.T) {
@@ -92,6 +123,25 @@ func TestParseKnowsEveryKey(t *testing.T) {
 		StateDir:  "/var/state",
 		Transfer: Transfer{Reads: 8, Puts: 32, Gets: 16, Buffers: 100, Limit: 200e6, Cleanup: 20 * time.Minute, MaxFreeze: 4 * time.Hour, Audit: 99, MinFreeGiB: new(int64(7)), Quiesce: QuiesceTry,
 			Zeros: ZerosAll, Encrypted: true, KMSKey: "alias/backup", ExcludeDisk: []string{"Hard disk 2"}, Tags: map[string]string{"team": "infra"}},
+		Database: Database{URL: "postgres://ferry@db/ferry", PasswordFile: "/run/db"},
+		Policies: []schedule.Policy{
+			{
+				Name: "gold", Every: schedule.Duration(15 * time.Minute), TimeZone: "Europe/Berlin", Jitter: new(schedule.Duration(30 * time.Second)),
+				Blackout:  []schedule.Window{{Days: "mon-fri", From: "08:00", To: "18:00"}},
+				Bandwidth: []schedule.Bandwidth{{Window: schedule.Window{Days: "sat", From: "00:00", To: "24:00"}, Limit: 50e6}},
+				Retention: transfer.Policy{Last: 2, Days: 3, Daily: 4, Weekly: 5, Monthly: 6}, Quiesce: "try", Zeros: "all", Reader: "hotadd",
+				Exclude: []string{"Hard disk 2"}, Priority: 7,
+				Match: []schedule.Match{{Name: "app*", Folder: "/DC0/vm/prod", Pool: "/p", Tag: "dr:gold", Attribute: "owner=ops"}},
+			},
+			{Name: "night", Cron: "30 22 * * *"},
+			{Name: "follow", Adaptive: &schedule.Adaptive{Floor: schedule.Duration(10 * time.Minute), Ceiling: schedule.Duration(4 * time.Hour)}},
+		},
+		Limits: schedule.Limits{PerVCenter: 1, PerHost: 2, PerDatastore: 3, PerAppliance: 4, Disks: 5, Drafts: 6, PutsPerSecond: 7},
+		Server: Server{Listen: ":8980", Cert: "/etc/tls.crt", Key: "/etc/tls.key", PlainHTTP: true, OpenMetrics: true,
+			Tokens: []Token{{Name: "ops", Role: schedule.RoleOperator, SHA256: "ab"}}},
+		Webhooks: []Webhook{{Name: "bus", URL: "https://h", Events: []schedule.EventKind{schedule.EventStalled}, SecretFile: "/run/hook", CACerts: "/etc/h.pem"}},
+		Log:      Log{Format: "json", Level: "debug"},
+		History:  History{Keep: 720 * time.Hour},
 	}
 	if d := cmp.Diff(want, got, cmp.Comparer(func(a, b Secret) bool { return a == b })); d != "" {
 		t.Error(d)
@@ -299,12 +349,29 @@ func TestChecks(t *testing.T) {
 		{"belong to AWS", func(c *Config) { c.Transfer.Tags = map[string]string{"aws:x": "y"} }},
 		{"more than 255", func(c *Config) { c.Transfer.Tags = map[string]string{"x": strings.Repeat("y", 256)} }},
 		{"vCenter URL", func(c *Config) { c.VCenter.URL = "ftp://x" }},
+		{"database.url", func(c *Config) { c.Database.URL = "mysql://x" }},
+		{"passwordFile, not in the URL", func(c *Config) { c.Database.URL = "postgres://u:p@h/d" }},
+		{"limits.perHost is -1", func(c *Config) { c.Limits.PerHost = -1 }},
+		{"tokens in the clear", func(c *Config) { c.Server.Listen = ":8980" }},
+		{"HOST:PORT", func(c *Config) { c.Server.Listen = "8980" }},
+		{"come together", func(c *Config) { c.Server.Cert = "/c" }},
+		{"a name of its own", func(c *Config) { c.Server.Tokens = []Token{token("a"), token("a")} }},
+		{"64 hex digits", func(c *Config) { c.Server.Tokens = []Token{{Name: "a", Role: "viewer", SHA256: "12"}} }},
+		{"viewer or operator", func(c *Config) { c.Server.Tokens = []Token{{Name: "a", Role: "root"}} }},
+		{"webhook a: url", func(c *Config) { c.Webhooks = []Webhook{{Name: "a", URL: "h"}} }},
+		{"log.level", func(c *Config) { c.Log.Level = "loud" }},
+		{"history.keep", func(c *Config) { c.History.Keep = time.Hour }},
+		{"gold", func(c *Config) { c.Policies = []schedule.Policy{{Name: "gold"}} }},
 	} {
 		_, err := Load(world(t), "", []func(*Config) error{func(c *Config) error { tt.set(c); return nil }})
 		if err == nil || !strings.Contains(err.Error(), tt.want) {
 			t.Errorf("got %v, want %q in it", err, tt.want)
 		}
 	}
+}
+
+func token(name string) Token {
+	return Token{Name: name, Role: schedule.RoleViewer, SHA256: strings.Repeat("ab", 32)}
 }
 
 func TestParseRate(t *testing.T) {

@@ -60,12 +60,22 @@ func loadFile(sys System, file string) (Config, error) {
 			return Config{}, readError("settings", path, err)
 		}
 		c, err := Parse(path, data)
-		if err == nil && !c.VCenter.Password.Empty() {
+		if err == nil && c.holdsSecret() {
 			err = privately(path, sys.Getenv("CREDENTIALS_DIRECTORY"))
 		}
 		return c, err
 	}
 	return Default(), nil
+}
+
+// holdsSecret reports whether the file itself has a secret in it.
+func (c *Config) holdsSecret() bool {
+	for _, h := range c.Webhooks {
+		if !h.Secret.Empty() {
+			return true
+		}
+	}
+	return !c.VCenter.Password.Empty() || !c.Database.Password.Empty()
 }
 
 func (s System) defaultFiles() []string {
