@@ -28,6 +28,7 @@ type clients struct {
 	sts    *sts.Client
 	region string
 	cache  *aws.CredentialsCache // nil where the SDK made none
+	expiry expiry                // of the credentials
 }
 
 const (
@@ -98,9 +99,13 @@ func newClients(ctx context.Context, c Config) (clients, Config, error) {
 			"set AWS_REGION, or region in the profile of the shared config")
 	}
 	c = c.withDefaults(shared.Region)
+	if p := rereading(shared, c.Profile, options); p != nil {
+		shared.Credentials = p
+	}
 	cache, _ := shared.Credentials.(*aws.CredentialsCache)
 	made := fromConfig(shared, c)
 	made.cache = cache
+	made.expiry = expiryOf(givenCredentials(shared, c.Profile), os.Getenv(expirationEnv))
 	if err := made.checkCredentials(ctx, shared.Credentials); err != nil {
 		return clients{}, c, err
 	}

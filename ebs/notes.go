@@ -40,8 +40,21 @@ type note struct {
 // listing. A note that cannot be read or believed is no error: it says why in
 // Notes.Unreadable.
 func (s *Store) AllWithNotes(ctx context.Context) ([]transfer.Snapshot, map[transfer.SnapshotID]transfer.Notes, error) {
-	const what = "list the snapshots of all VMs"
-	raw, err := s.describe(ctx, what, filter("tag-key", tagVersion))
+	return s.withNotes(ctx, "list the snapshots of all VMs")
+}
+
+// WithNotes is AllWithNotes for one VM; as there, the snapshots that can be
+// read come beside an error about those that cannot.
+func (s *Store) WithNotes(ctx context.Context, vm transfer.VMID) ([]transfer.Snapshot, map[transfer.SnapshotID]transfer.Notes, error) {
+	what := fmt.Sprintf("list the snapshots of VM %s", vm)
+	if vm.VCenter == "" || vm.Moref == "" {
+		return nil, nil, refuse(what, "vCenter and moref must both be known")
+	}
+	return s.withNotes(ctx, what, ofVM(vm)...)
+}
+
+func (s *Store) withNotes(ctx context.Context, what string, filters ...types.Filter) ([]transfer.Snapshot, map[transfer.SnapshotID]transfer.Notes, error) {
+	raw, err := s.describe(ctx, what, append(filters, filter("tag-key", tagVersion))...)
 	if err != nil {
 		return nil, nil, err
 	}

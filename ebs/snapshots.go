@@ -32,11 +32,16 @@ func (s *Store) Snapshots(ctx context.Context, vm transfer.VMID) ([]transfer.Sna
 	if vm.VCenter == "" || vm.Moref == "" {
 		return nil, refuse(what, "vCenter and moref must both be known")
 	}
-	found, err := s.list(ctx, what, filter("tag:"+tagVCenter, literal(vm.VCenter)), filter("tag:"+tagVM, literal(vm.Moref)))
+	found, err := s.list(ctx, what, ofVM(vm)...)
 	if err != nil {
 		return nil, err
 	}
 	return found, nil
+}
+
+// ofVM chooses the snapshots of one VM.
+func ofVM(vm transfer.VMID) []types.Filter {
+	return []types.Filter{filter("tag:"+tagVCenter, literal(vm.VCenter)), filter("tag:"+tagVM, literal(vm.Moref))}
 }
 
 // AllSnapshots returns every snapshot in the region that carries our mark,

@@ -49,9 +49,9 @@ func Open(ctx context.Context, c Config) (*Store, error) {
 	}
 	s := &Store{
 		api: api, cfg: c,
-		puts: newPacer(c.PutsPerSecondPerAccount), gets: newPacer(c.GetsPerSecondPerAccount),
+		puts: pacerOf(c.PutsPerSecondPerAccount, requestBurst), gets: pacerOf(c.GetsPerSecondPerAccount, requestBurst),
 		starts: newPacer(quotaStarts * underQuota), completes: newPacer(quotaCompletes * underQuota),
-		lists: newPacer(quotaLists * underQuota), bytes: newBytePacer(c.BytesPerSecond),
+		lists: newPacer(quotaLists * underQuota), bytes: pacerOf(float64(c.BytesPerSecond), byteBurst),
 		gate: newGate(c.Puts, c.Timing.SlowPut), calls: map[string]int64{},
 	}
 	s.watcher = newWatcher(c.Timing, s.states)

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -41,13 +40,15 @@ func Odds(n, all, lost int64) float64 {
 }
 
 // auditSample chooses the blocks to audit: random ones that the plan does not
-// read, where the parent's digests are known.
+// read.
 func (d *diskCycle) auditSample() []int64 {
 	budget := int64(d.c.Audit)
-	if budget <= 0 || d.decided.Kind != Delta || !d.decided.Whole {
+	if budget <= 0 || d.decided.Kind != Delta {
 		return nil
 	}
-	if d.read.Len() == 0 && d.c.Now().Sub(d.dir.Audited()) < AuditEvery {
+	// An instant ahead of now is from a clock that was wrong: it says nothing.
+	age := d.c.Now().Sub(d.dir.Audited())
+	if d.read.Len() == 0 && age >= 0 && age < AuditEvery {
 		return nil
 	}
 	blocks := DiskBlocks(d.frozen.Size)
@@ -90,33 +91,25 @@ func pick(n, of, blocks int64, taken func(int64) bool) []int64 {
 // audit reads the sample and returns how many of its blocks differ from what
 // the parent holds.
 func (d *diskCycle) audit(ctx context.Context, c *copier, sample []int64) (wrong int64, err error) {
-	g, ctx := errgroup.WithContext(ctx)
+	a := auditing{d: d, c: c, unknown: map[int64]Digest{}}
+	g, ctxOfReads := errgroup.WithContext(ctx)
 	g.SetLimit(d.c.Reads)
-	var differ atomic.Int64
 	for _, i := range sample {
-		g.Go(func() error {
-			buf, err := c.buffers.get(ctx)
-			if err != nil {
-				return err
-			}
-			defer c.buffers.put(buf)
-			digest, _, err := c.digest(i, buf)
-			if err != nil {
-				return err
-			}
-			known, ok, err := c.known(i)
-			if ok && known != digest {
-				differ.Add(1)
-			}
-			d.meter(func(r *DiskReport) { r.Audit.Blocks++ })
-			return err
-		})
+		g.Go(func() error { return a.look(ctxOfReads, i) })
 	}
 	if err := g.Wait(); err != nil {
 		return 0, err
 	}
-	d.meter(func(r *DiskReport) { r.Audit.Wrong = differ.Load() })
-	return differ.Load(), d.dir.SetAudited(d.c.Now())
+	if err := a.ask(ctx); err != nil && ctx.Err() != nil {
+		return 0, err
+	} else if err != nil { // a proof that is missing is no reason to have no point
+		d.c.Progress.alarmf("the audit of %s could not look at %d blocks, of which no digest is known here: %v", d.disk.Label, len(a.unknown), err)
+	}
+	d.meter(func(r *DiskReport) {
+		r.Audit.Wrong = a.wrong.Load()
+		r.Audit.Odds, r.Audit.Odds10 = Odds(r.Audit.Blocks, r.Audit.Of, 1), Odds(r.Audit.Blocks, r.Audit.Of, 10)
+	})
+	return a.wrong.Load(), d.dir.SetAudited(d.c.Now())
 }
 
 // distrust makes a full compare of a delta whose audit failed, and marks every
@@ -131,13 +124,27 @@ func (d *diskCycle) distrust(ctx context.Context, wrong int64) error {
 		r.Kind, r.Reason = Compare, why
 		r.Blocks = d.read.Len() + d.decided.FillEnd - d.decided.FillFirst
 	})
-	var ids []SnapshotID
+	return d.tell(ctx, d.decided.Base.ID, fmt.Sprintf("%s %s", d.c.Now().UTC().Format(time.RFC3339), why))
+}
+
+// tell marks every earlier snapshot of the disk as suspect, the newest before
+// the others: whatever ends the process between, the next cycle finds its base
+// suspect, compares, and marks the rest.
+func (d *diskCycle) tell(ctx context.Context, newest SnapshotID, why string) error {
+	var base, older []SnapshotID
 	for _, s := range d.earlier {
-		if s.Label.Suspect == "" {
-			ids = append(ids, s.ID)
+		switch {
+		case s.Label.Suspect != "":
+		case s.ID == newest:
+			base = append(base, s.ID)
+		default:
+			older = append(older, s.ID)
 		}
 	}
-	return d.c.Store.Suspect(ctx, ids, fmt.Sprintf("%s %s", d.c.Now().UTC().Format(time.RFC3339), why))
+	if err := d.c.Store.Suspect(ctx, base, why); err != nil {
+		return err
+	}
+	return d.c.Store.Suspect(ctx, older, why)
 }
 
 // digest reads block i and digests it.

@@ -63,6 +63,7 @@ type Cycle struct {
 	dir      *manifest.VM
 	disks    []*diskCycle
 	excluded []string // labels of disks left out
+	rounds   int      // freezes so far
 	at       time.Time
 }
 
@@ -104,6 +105,7 @@ func (c *Cycle) run(ctx context.Context) error {
 		return err
 	}
 	defer c.closeTables()
+	c.forgetStrays(ctx, vm, snapshots)
 	for {
 		err := c.round(ctx, snapshots, byDefault)
 		if !errors.As(err, new(*thaw)) {
@@ -117,11 +119,14 @@ func (c *Cycle) run(ctx context.Context) error {
 // round, which goes on with the same drafts.
 func (c *Cycle) round(ctx context.Context, snapshots []Snapshot, byDefault bool) error {
 	c.Progress.step(StepFreeze)
+	c.rounds++
+	asked := c.Now()
 	frozen, err := c.Source.Freeze(ctx, FreezeSpec{Cycle: c.id, Appliance: c.Appliance, Quiesce: c.Quiesce})
 	if err != nil {
 		c.settle(ctx)
 		return err
 	}
+	c.Progress.update(func(r *Report) { r.FreezeTook, r.ReleaseTook = c.Now().Sub(asked), 0 })
 	release := c.releaser(ctx, frozen)
 	defer release() // a second call does nothing
 	err = c.plan(ctx, frozen, snapshots, byDefault)
@@ -199,11 +204,13 @@ func (c *Cycle) releaser(ctx context.Context, frozen Frozen) func() {
 			return
 		}
 		c.Progress.step(StepRelease)
+		asked := c.Now()
 		if err := frozen.Release(ctx); err != nil {
 			c.Progress.alarmf("VM snapshot %q (%s) is left and grows: %v", state.SnapshotName, state.Snapshot, err)
 			return
 		}
-		c.Progress.update(func(r *Report) { r.Snapshot, r.FrozenFor = "", c.Now().Sub(started) })
+		now := c.Now()
+		c.Progress.update(func(r *Report) { r.Snapshot, r.FrozenFor, r.ReleaseTook = "", now.Sub(started), now.Sub(asked) })
 	}
 }
 
@@ -279,12 +286,17 @@ func (c *Cycle) finish(ctx context.Context, snapshots []Snapshot, release func()
 		return c.confirm(ctx, point)
 	}
 	var err error
-	c.beside(release, func() { err = c.sealAll(ctx, partly) })
+	var took time.Duration
+	c.beside(release, func() {
+		asked := c.Now()
+		err = c.sealAll(ctx, partly)
+		took = c.Now().Sub(asked)
+	})
 	c.settle(ctx)
 	if err != nil || partly {
 		return err
 	}
-	c.Progress.update(func(r *Report) { r.Outcome, r.Point = OutcomePoint, c.id })
+	c.Progress.update(func(r *Report) { r.Outcome, r.Point, r.SealTook = OutcomePoint, c.id, took })
 	return nil
 }
 

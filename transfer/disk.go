@@ -61,6 +61,9 @@ func (d *diskCycle) plan(ctx context.Context, frozen Frozen, snapshots []Snapsho
 	if err == nil {
 		err = d.takeUp(ctx, frozen, snapshots)
 	}
+	if err == nil && in.Base != nil && in.Base.Label.Suspect != "" {
+		err = d.tell(ctx, in.Base.ID, in.Base.Label.Suspect) // an earlier cycle may have died before it had told all
+	}
 	if err != nil {
 		return err
 	}
@@ -255,7 +258,9 @@ func (d *diskCycle) open(ctx context.Context) (Draft, *manifest.Table, error) {
 func (d *diskCycle) start(ctx context.Context) error {
 	l := &d.draft
 	l.spec = DraftSpec{
-		Token: string(d.c.id) + "-" + fmt.Sprint(d.frozen.ID.Key), Label: d.label, VolumeGiB: VolumeGiB(d.frozen.Size),
+		// A later freeze of the same cycle may start the draft anew, with another
+		// label: AWS refuses a token that it has seen with other parameters.
+		Token: fmt.Sprintf("%s-%d-%d", d.c.id, d.frozen.ID.Key, d.c.rounds), Label: d.label, VolumeGiB: VolumeGiB(d.frozen.Size),
 		Encrypted: d.decided.Encrypted, KMSKey: d.decided.KMSKey, Tags: d.c.Tags,
 	}
 	text, err := json.Marshal(l.spec)

@@ -18,6 +18,9 @@ const (
 	// Compare reads the whole disk and copies the blocks whose digests differ
 	// from the parent's.
 	Compare PlanKind = "compare"
+	// Conversion is no copy of a source disk: it holds what making the guest of
+	// a recovery point ready for EC2 has changed on its boot disk.
+	Conversion PlanKind = "conversion"
 )
 
 // ZeroPolicy says which blocks of zeros may stay absent from a seed.

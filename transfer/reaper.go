@@ -103,8 +103,9 @@ func (r *reaping) look(ctx context.Context) (f Found) {
 		r.unseen("VM snapshots", err)
 	}
 	// To look at every VM costs: it is done where a snapshot may go, of which a
-	// disk may hang on the VM that was the appliance before.
-	if f.Disks, err = r.Source.Disks(ctx, r.VMs == nil || len(f.Snapshots) > 0); err != nil {
+	// disk may hang on the VM that was the appliance before, and where another
+	// appliance is dead: its disks hang on its own VM.
+	if f.Disks, err = r.Source.Disks(ctx, r.VMs == nil || len(f.Snapshots) > 0 || len(r.Dead) > 0); err != nil {
 		f.NoDisks = err.Error()
 		r.unseen("attached disks", err)
 	}

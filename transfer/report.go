@@ -62,6 +62,11 @@ type Report struct {
 	Disks     []DiskReport  `json:"disks"`
 	Calls     Calls         `json:"calls"`
 	FrozenFor time.Duration `json:"frozenForNs"` // how long the VM snapshot existed
+	// What vCenter and EC2 took of it; of the last freeze where there were
+	// several, 0 for what did not come to its end.
+	FreezeTook  time.Duration `json:"freezeTookNs"`  // making the VM snapshot
+	ReleaseTook time.Duration `json:"releaseTookNs"` // removing and consolidating it
+	SealTook    time.Duration `json:"sealTookNs"`    // until EC2 called all disks completed
 	// Alarms are things that went wrong without spoiling the cycle, above all
 	// what could not be cleaned up.
 	Alarms []string `json:"alarms,omitempty"`

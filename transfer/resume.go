@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"snapferry/transfer/manifest"
 )
@@ -157,4 +158,35 @@ func (d *diskCycle) forget(ctx context.Context, spec DraftSpec, state State) err
 		}
 	}
 	return d.dir.DropJournal()
+}
+
+// forgetStrays aborts the drafts of disks that the VM has no more: nobody goes
+// on with them. One whose seal has begun may yet complete, and its point with
+// it. What cannot be aborted now stays with its journal for the next cycle.
+func (c *Cycle) forgetStrays(ctx context.Context, vm VM, snapshots []Snapshot) {
+	found, err := c.State.Journals(vm.ID.VCenter, vm.ID.Moref)
+	if err != nil {
+		c.Progress.notef("could not look for drafts of disks that are gone: %v", err)
+	}
+	for _, j := range found {
+		var spec DraftSpec
+		if json.Unmarshal(j.Header.Spec, &spec) != nil {
+			continue
+		}
+		id := SnapshotID(j.Header.Snapshot)
+		_, there := FrozenVM{VM: vm}.Disk(spec.Label.Disk)
+		begun := slices.ContainsFunc(snapshots, func(s Snapshot) bool { return s.ID == id && s.Label.Blocks >= 0 })
+		if there || begun {
+			continue
+		}
+		dir, err := c.dir.Disk(spec.Label.Disk.String())
+		if err == nil {
+			err = (&diskCycle{c: c, dir: dir}).forget(ctx, spec, stateOf(snapshots, id))
+		}
+		if err != nil {
+			c.Progress.notef("draft %s of %s, which the VM has no more, could not be aborted: %v", id, spec.Label.DiskLabel, err)
+			continue
+		}
+		c.Progress.notef("aborted draft %s of %s, which the VM has no more", id, spec.Label.DiskLabel)
+	}
 }

@@ -149,8 +149,13 @@ func (c *SourceCheck) distrust(ctx context.Context, wrong Snapshot, d SourceDisk
 			ids = append(ids, s.ID)
 		}
 	}
-	return c.Store.Suspect(ctx, ids, fmt.Sprintf("%s verify found %d blocks of %s that CBT called unchanged and that differ from the source",
-		c.Now().UTC().Format(time.RFC3339), d.Wrong, wrong.ID))
+	why := fmt.Sprintf("%s verify found %d blocks of %s that CBT called unchanged and that differ from the source",
+		c.Now().UTC().Format(time.RFC3339), d.Wrong, wrong.ID)
+	newest := max(0, len(ids)-1) // before the others, see diskCycle.tell
+	if err := c.Store.Suspect(ctx, ids[newest:], why); err != nil {
+		return err
+	}
+	return c.Store.Suspect(ctx, ids[:newest], why)
 }
 
 // ready refuses before the freeze what could only fail after it; above all,

@@ -22,6 +22,8 @@ type Client struct {
 	vim    *vim25.Client
 	wire   *wire
 	timing Timing
+	trust  *trust
+	tags   *tagging
 	stop   context.CancelFunc // ends the keep-alive
 }
 
@@ -47,8 +49,8 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	t.TLSClientConfig = trust.config()
 	t.MaxIdleConnsPerHost = idleConnections
 
-	c := &Client{timing: cfg.Timing.withDefaults(), wire: &wire{next: sc}}
-	c.wire.limit = c.timing.Call
+	c := &Client{timing: cfg.Timing.withDefaults(), trust: trust, wire: &wire{next: sc}}
+	c.wire.limit, c.wire.forget = c.timing.Call, sc.CloseIdleConnections
 	if err := c.open(ctx, sc, user); err != nil {
 		sc.CloseIdleConnections()
 		return nil, err
@@ -73,6 +75,7 @@ func (c *Client) open(ctx context.Context, sc *soap.Client, user *url.Userinfo) 
 	}
 	alive, stop := context.WithCancel(context.Background())
 	c.vim, c.stop = vim, stop
+	c.tags = newTagging(c, user)
 	// The keep-alive goes to the wire: through the session it could wait for a
 	// login that waits for it. Its failures are found by the next real call.
 	keep := keepalive.NewHandlerSOAP(c.wire, c.timing.KeepAlive, func() error {
@@ -96,6 +99,7 @@ func (c *Client) open(ctx context.Context, sc *soap.Client, user *url.Userinfo) 
 // Close logs out. The client must not be used after.
 func (c *Client) Close(ctx context.Context) error {
 	c.stop()
+	c.tags.close(ctx)
 	_, err := methods.Logout(ctx, c.vim, &logoutRequest{This: *c.vim.ServiceContent.SessionManager})
 	c.vim.CloseIdleConnections()
 	if err != nil && !isNotAuthenticated(err) {
@@ -107,7 +111,19 @@ func (c *Client) Close(ctx context.Context) error {
 // ID is the vCenter's own instance UUID, the first half of every transfer.VMID.
 func (c *Client) ID() string { return c.vim.ServiceContent.About.InstanceUuid }
 
-// Calls is how many SOAP calls went out since Dial, repeated ones included.
+// Certificate says how long the certificate is valid that vCenter showed last
+// and that was accepted: itself, or, where authorities vouch for it, the weakest
+// of its chain. ok is false where there is none, on plain HTTP. No call.
+func (c *Client) Certificate() (notAfter time.Time, ok bool) {
+	until := c.trust.until.Load()
+	if until == nil {
+		return time.Time{}, false
+	}
+	return *until, true
+}
+
+// Calls is how many calls went out since Dial, SOAP and REST, repeated ones
+// included.
 func (c *Client) Calls() int64 { return c.wire.calls.Load() }
 
 // VIM is the govmomi client, for readers in sub-packages. Calls through it are

@@ -22,6 +22,10 @@ func (f *facts) describe(vcenter string, r ref) transfer.VM {
 	if h := m.Runtime.Host; h != nil {
 		vm.Host = f.names[*h].name
 	}
+	if m.ResourcePool != nil { // templates have none
+		vm.Pool = f.poolPath(*m.ResourcePool)
+	}
+	vm.Attributes = f.attributes(m.CustomValue)
 	if m.Snapshot != nil {
 		vm.Snapshots = countTree(m.Snapshot.RootSnapshotList)
 	}
@@ -45,6 +49,22 @@ func (f *facts) describe(vcenter string, r ref) transfer.VM {
 		vm.Disks[i].Allocated = allocated[vm.Disks[i].ID.Key]
 	}
 	return vm
+}
+
+// attributes are a VM's custom attributes by name; nil for none.
+func (f *facts) attributes(values []types.BaseCustomFieldValue) map[string]string {
+	var all map[string]string
+	for _, v := range values {
+		s, ok := v.(*types.CustomFieldStringValue)
+		if !ok || f.fields[s.Key] == "" || s.Value == "" { // an empty one is one that was cleared
+			continue
+		}
+		if all == nil {
+			all = map[string]string{}
+		}
+		all[f.fields[s.Key]] = s.Value
+	}
+	return all
 }
 
 // describeDisks renders the disks of a device list, live or of a snapshot.

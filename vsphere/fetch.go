@@ -2,6 +2,7 @@ package vsphere
 
 import (
 	"context"
+	"slices"
 
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
@@ -10,7 +11,7 @@ import (
 // listProps are a VM's properties that a listing needs; the device list is
 // most of their bytes.
 var listProps = []string{
-	"name", "parent", "parentVApp", "snapshot.rootSnapshotList",
+	"name", "parent", "parentVApp", "resourcePool", "customValue", "snapshot.rootSnapshotList",
 	"runtime.powerState", "runtime.connectionState", "runtime.host", "runtime.faultToleranceState", "runtime.consolidationNeeded",
 	"config.template", "config.version", "config.instanceUuid", "config.changeTrackingEnabled", "config.guestId", "config.firmware",
 	"config.bootOptions.efiSecureBootEnabled", "config.hardware.device", "config.hardware.numCPU", "config.hardware.memoryMB",
@@ -28,6 +29,14 @@ var nameSpecs = []types.PropertySpec{
 	{Type: "HostSystem", PathSet: []string{"name"}},
 }
 
+// placeSpecs are what the path of a resource pool and the names of custom
+// attributes are made of besides.
+var placeSpecs = []types.PropertySpec{
+	{Type: "ResourcePool", PathSet: []string{"name", "parent"}}, // virtual apps are such, too
+	{Type: "ComputeResource", PathSet: []string{"name", "parent"}},
+	{Type: "CustomFieldsManager", PathSet: []string{"field"}},
+}
+
 var storeSpec = types.PropertySpec{Type: "Datastore", PathSet: []string{
 	"name", "summary.type", "summary.capacity", "summary.freeSpace", "summary.accessible"}}
 
@@ -35,6 +44,8 @@ var storeSpec = types.PropertySpec{Type: "Datastore", PathSet: []string{
 type facts struct {
 	vms    map[ref]mo.VirtualMachine
 	names  map[ref]node
+	pools  map[ref]node     // resource pools, by where they are among the hosts
+	fields map[int32]string // custom attributes by key
 	stores map[ref]mo.Datastore
 
 	snapshots map[ref]mo.VirtualMachineSnapshot
@@ -65,11 +76,12 @@ func traverseUp() []types.BaseSelectionSpec {
 // fetchVM gets all about one VM, its host, datastores and ancestors, in one call.
 func (c *Client) fetchVM(ctx context.Context, vm ref, props []string) (*facts, error) {
 	selects := append(traverseUp(),
+		&types.TraversalSpec{Type: "VirtualMachine", Path: "resourcePool", SelectSet: []types.BaseSelectionSpec{&types.SelectionSpec{Name: "up"}}},
 		&types.TraversalSpec{Type: "VirtualMachine", Path: "runtime.host"},
 		&types.TraversalSpec{Type: "VirtualMachine", Path: "datastore"})
 	f, err := c.fetch(ctx, types.PropertyFilterSpec{
-		ObjectSet: []types.ObjectSpec{{Obj: vm, SelectSet: selects}},
-		PropSet:   append([]types.PropertySpec{{Type: "VirtualMachine", PathSet: props}, storeSpec}, nameSpecs...),
+		ObjectSet: append([]types.ObjectSpec{{Obj: vm, SelectSet: selects}}, c.fieldsObject()...),
+		PropSet:   slices.Concat([]types.PropertySpec{{Type: "VirtualMachine", PathSet: props}, storeSpec}, nameSpecs, placeSpecs),
 	})
 	if err != nil {
 		return nil, err
@@ -87,7 +99,7 @@ func (c *Client) fetch(ctx context.Context, spec types.PropertyFilterSpec) (*fac
 	if err != nil {
 		return nil, err
 	}
-	f := &facts{vms: map[ref]mo.VirtualMachine{}, names: map[ref]node{}, stores: map[ref]mo.Datastore{},
+	f := &facts{vms: map[ref]mo.VirtualMachine{}, names: map[ref]node{}, pools: map[ref]node{}, fields: map[int32]string{}, stores: map[ref]mo.Datastore{},
 		snapshots: map[ref]mo.VirtualMachineSnapshot{}, denied: map[ref]error{}}
 	for _, o := range content {
 		if err := f.add(o); err != nil {
@@ -116,6 +128,17 @@ func (f *facts) add(o types.ObjectContent) error {
 		f.names[o.Obj] = node{v.Name, parentOf(v.Parent)}
 	case mo.VirtualApp:
 		f.names[o.Obj] = node{v.Name, parentOf(v.ParentFolder, v.ParentVApp)}
+		f.pools[o.Obj] = node{v.Name, parentOf(v.Parent)}
+	case mo.ResourcePool:
+		f.pools[o.Obj] = node{v.Name, parentOf(v.Parent)}
+	case mo.ComputeResource:
+		f.names[o.Obj] = node{v.Name, parentOf(v.Parent)}
+	case mo.ClusterComputeResource:
+		f.names[o.Obj] = node{v.Name, parentOf(v.Parent)}
+	case mo.CustomFieldsManager:
+		for _, d := range v.Field {
+			f.fields[d.Key] = d.Name
+		}
 	case mo.HostSystem:
 		f.names[o.Obj] = node{name: v.Name}
 	case mo.VirtualMachineSnapshot:
@@ -145,6 +168,28 @@ func (f *facts) path(r ref) string {
 			return path
 		}
 		path, r = "/"+n.name+path, n.parent
+	}
+	return path
+}
+
+// fieldsObject selects the names of all custom attributes, one small object.
+func (c *Client) fieldsObject() []types.ObjectSpec {
+	m := c.vim.ServiceContent.CustomFieldsManager
+	if m == nil {
+		return nil
+	}
+	return []types.ObjectSpec{{Obj: *m}}
+}
+
+// poolPath is a resource pool's inventory path, through its cluster or host.
+func (f *facts) poolPath(r ref) string {
+	path := ""
+	for range 100 { // as in path
+		p, ok := f.pools[r]
+		if !ok {
+			return f.path(r) + path
+		}
+		path, r = "/"+p.name+path, p.parent
 	}
 	return path
 }

@@ -77,11 +77,12 @@ func (f *freeze) refuse(tree []types.VirtualMachineSnapshotTree) error {
 		return transfer.Fail(transfer.Permanent, f.op, errors.New(o.Reason), o.Remedy)
 	}
 	for _, s := range ourSnapshots(tree) {
-		return transfer.Fail(transfer.Retry, f.op, ownExists(s),
-			"Wait for that cycle to end. If it crashed, the next sync or clean of its appliance removes the snapshot; if that never runs again: snapferry clean --appliance ID --dead.")
+		return transfer.Fail(transfer.Retry, f.op, ownExists(s), hintOwn)
 	}
 	return nil
 }
+
+const hintOwn = "Wait for that cycle to end. If it crashed, the next sync or clean of its appliance removes the snapshot; if that never runs again: snapferry clean --appliance ID --dead."
 
 func ownExists(s OwnSnapshot) error {
 	return fmt.Errorf("it has the snapshot %q (%s) of cycle %s of appliance %s already: another cycle runs, or crashed", s.Name, s.Moref, s.Cycle, s.Appliance)
@@ -161,10 +162,11 @@ func (f *freeze) node(tree []types.VirtualMachineSnapshotTree, snapshot ref) (ty
 		return ours, transfer.Fail(transfer.Retry, f.op, errors.New("vSphere took a snapshot without quiescing the guest, and quiescing is required"), hintQuiesce)
 	}
 	for s := range walkTree(tree) {
-		// Two connectors froze at once: the later one yields.
+		// Two connectors froze at once, each before it could see the other: the
+		// later one yields, and removes what it made. vCenter counts a VM's
+		// snapshots up, so that both see the same order.
 		if m, ok := readMark(s.Description); ok && s.Id < ours.Id {
-			return ours, transfer.Fail(transfer.Retry, f.op, ownExists(OwnSnapshot{Moref: s.Snapshot.Value, Name: s.Name, Cycle: m.Cycle, Appliance: m.Appliance}),
-				"Wait for that cycle to end.")
+			return ours, transfer.Fail(transfer.Retry, f.op, ownExists(OwnSnapshot{Moref: s.Snapshot.Value, Name: s.Name, Cycle: m.Cycle, Appliance: m.Appliance}), hintOwn)
 		}
 	}
 	return ours, nil

@@ -11,8 +11,9 @@ import (
 )
 
 // VMs lists every virtual machine that the user may see, with its obstacles,
-// ordered by path. It takes four calls, more only where vCenter pages. A VM
-// that cannot be read fully is in the list, with that as its obstacle.
+// ordered by path. It takes three calls, one more for each further page that
+// vCenter makes of the list. A VM that cannot be read fully is in the list, with
+// that as its obstacle. Tags are not in it: see Tags.
 func (c *Client) VMs(ctx context.Context) ([]transfer.VM, error) {
 	f, err := c.list(ctx, listProps)
 	if err != nil {
@@ -34,5 +35,6 @@ func (c *Client) list(ctx context.Context, props []string) (*facts, error) {
 	for _, s := range nameSpecs {
 		kinds = append(kinds, s.Type)
 	}
-	return c.everywhere(ctx, kinds, append([]types.PropertySpec{{Type: "VirtualMachine", PathSet: props}}, nameSpecs...))
+	kinds = append(kinds, "ResourcePool", "ComputeResource", "ClusterComputeResource")
+	return c.everywhere(ctx, kinds, slices.Concat([]types.PropertySpec{{Type: "VirtualMachine", PathSet: props}}, nameSpecs, placeSpecs), c.fieldsObject()...)
 }

@@ -51,8 +51,8 @@ func (c *Client) Leftovers(ctx context.Context, vms []transfer.VMID) ([]transfer
 	return all, nil
 }
 
-// everywhere fetches properties of all objects of some kinds.
-func (c *Client) everywhere(ctx context.Context, kinds []string, props []types.PropertySpec) (*facts, error) {
+// everywhere fetches properties of all objects of some kinds, and of others.
+func (c *Client) everywhere(ctx context.Context, kinds []string, props []types.PropertySpec, also ...types.ObjectSpec) (*facts, error) {
 	view, err := methods.CreateContainerView(ctx, c.vim, &types.CreateContainerView{
 		This: *c.vim.ServiceContent.ViewManager, Container: c.vim.ServiceContent.RootFolder, Type: kinds, Recursive: true})
 	if err != nil {
@@ -64,8 +64,8 @@ func (c *Client) everywhere(ctx context.Context, kinds []string, props []types.P
 		_, _ = methods.DestroyView(ctx, c.vim, &types.DestroyView{This: view.Returnval}) // it ends with the session
 	}()
 	return c.fetch(ctx, types.PropertyFilterSpec{
-		ObjectSet: []types.ObjectSpec{{Obj: view.Returnval, Skip: new(true), SelectSet: []types.BaseSelectionSpec{
-			&types.TraversalSpec{Type: "ContainerView", Path: "view"}}}},
+		ObjectSet: append([]types.ObjectSpec{{Obj: view.Returnval, Skip: new(true), SelectSet: []types.BaseSelectionSpec{
+			&types.TraversalSpec{Type: "ContainerView", Path: "view"}}}}, also...),
 		PropSet: props,
 		// A VM that is deleted while the list is made must not spoil it.
 		ReportMissingObjectsInResults: new(true),

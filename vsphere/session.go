@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"reflect"
 	"sync"
 	"sync/atomic"
@@ -24,9 +25,11 @@ type (
 
 // wire counts calls and bounds each.
 type wire struct {
-	next  soap.RoundTripper
-	limit time.Duration
-	calls atomic.Int64
+	next soap.RoundTripper
+	// forget closes connections that carry no call.
+	forget func()
+	limit  time.Duration
+	calls  atomic.Int64
 }
 
 // errNoAnswer: the call's own time ran out, not the caller's.
@@ -42,6 +45,11 @@ func (w *wire) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	defer cancel()
 	err := w.next.RoundTrip(bounded, req, res)
 	if err != nil && ctx.Err() == nil && bounded.Err() != nil {
+		// What swallowed this call swallows those on its sister connections too,
+		// one limit after the other: the next call is to make a new one.
+		if w.forget != nil {
+			w.forget()
+		}
 		return fmt.Errorf("%w (%v)", errNoAnswer, limit)
 	}
 	return err
@@ -78,7 +86,7 @@ func (s *sessionTripper) RoundTrip(ctx context.Context, req, res soap.HasFault) 
 			if err := s.relogin(ctx, seen); err != nil {
 				return fmt.Errorf("log in again: %w", err)
 			}
-		case isNetwork(err) && s.reached.Load() && mayRepeat(req):
+		case isNetwork(err) && s.reached.Load() && (mayRepeat(req) || neverSent(err)):
 			if down.IsZero() {
 				down = time.Now()
 			} else if time.Since(down) > s.timing.Outage {
@@ -128,6 +136,14 @@ func mayRepeat(req soap.HasFault) bool {
 		return true
 	}
 	return false
+}
+
+// neverSent: no connection could be made, so that vCenter cannot have heard of
+// the call. Any call may be repeated then.
+func neverSent(err error) bool {
+	var name *net.DNSError
+	var op *net.OpError
+	return errors.As(err, &name) || errors.As(err, &op) && (op.Op == "dial" || op.Op == "proxyconnect")
 }
 
 // missingSession finds the refusal in an answer that looks like success: the

@@ -74,17 +74,17 @@ func TestOneLoginForMany(t *testing.T) {
 }
 
 func TestIdleSessions(t *testing.T) {
-	e := start(t, func(o *vcenter.Options) { o.SessionIdle = 400 * time.Millisecond })
+	e := start(t, func(o *vcenter.Options) { o.SessionIdle = 1500 * time.Millisecond })
 	vm := e.vm("app01", mib)
 	cfg := e.config()
-	cfg.Timing.KeepAlive = 20 * time.Millisecond
+	cfg.Timing.KeepAlive = 75 * time.Millisecond // twenty in an idle time: a loaded machine loses some
 	c, err := vsphere.Dial(e.ctx, cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer c.Close(e.ctx)
 	e.v.ResetCalls()
-	for e.v.Calls()["CurrentTime"] < 60 && e.ctx.Err() == nil { // 1.2 s, three times the idle limit
+	for e.v.Calls()["CurrentTime"] < 40 && e.ctx.Err() == nil { // 3 s, twice the idle limit
 		time.Sleep(5 * time.Millisecond)
 	}
 	if _, err := c.Inspect(e.ctx, e.id(vm)); err != nil {

@@ -14,6 +14,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
+	"time"
 
 	"snapferry/transfer"
 )
@@ -27,6 +29,7 @@ type trust struct {
 	known  []string // accept these also where the chain does not verify
 	roots  *x509.CertPool
 	anyone bool
+	until  atomic.Pointer[time.Time] // how long what was accepted last is valid
 }
 
 func newTrust(c Config, host string) (*trust, error) {
@@ -103,21 +106,43 @@ func (t *trust) verify(s tls.ConnectionState) error {
 	leaf := s.PeerCertificates[0] // crypto/tls refuses a server without one
 	if len(t.pins) > 0 {
 		if isPinned(leaf, t.pins) {
+			t.until.Store(&leaf.NotAfter)
 			return nil
 		}
 		return &CertificateError{Host: t.host, SHA256: sha256Of(leaf), SHA1: sha1Of(leaf), Pinned: t.pins}
 	}
 	if t.anyone || isPinned(leaf, t.known) {
+		t.until.Store(&leaf.NotAfter)
 		return nil
 	}
 	o := x509.VerifyOptions{Roots: t.roots, DNSName: s.ServerName, Intermediates: x509.NewCertPool()}
 	for _, c := range s.PeerCertificates[1:] {
 		o.Intermediates.AddCert(c)
 	}
-	if _, err := leaf.Verify(o); err != nil {
+	chains, err := leaf.Verify(o)
+	if err != nil {
 		return &CertificateError{Host: t.host, SHA256: sha256Of(leaf), SHA1: sha1Of(leaf), Pinned: t.known, Err: err}
 	}
+	until := validUntil(chains)
+	t.until.Store(&until)
 	return nil
+}
+
+// validUntil is when the last of the chains breaks: a chain lives as long as
+// its weakest certificate.
+func validUntil(chains [][]*x509.Certificate) (until time.Time) {
+	for _, chain := range chains {
+		weakest := chain[0].NotAfter
+		for _, c := range chain[1:] {
+			if c.NotAfter.Before(weakest) {
+				weakest = c.NotAfter
+			}
+		}
+		if weakest.After(until) {
+			until = weakest
+		}
+	}
+	return until
 }
 
 // CertificateError is a certificate that was not accepted.

@@ -86,9 +86,11 @@ func syncValue() cli.Value {
 				{Label: "Hard disk 2", Kind: transfer.Seed, Reason: "no snapshot of this disk exists yet", Areas: 0, BytesRead: 3 << 30, Put: 6000, Zero: 144, Snapshot: "snap-2", Sealed: true,
 					CopyStarted: noon, CopyEnded: noon.Add(70 * time.Second), Rate: 46e6},
 			},
+			FreezeTook: 900 * time.Millisecond, SealTook: 12 * time.Second,
 			Notes:  []string{"froze the VM anew and went on with the same drafts: the datastore ran low"},
 			Alarms: []string{`VM snapshot "snapferry-x" (snapshot-9) is left and grows: busy`}},
 		{VM: vmID, VMName: "db", Cycle: "20260304T120100Z-bbbb", Step: transfer.StepDone, Outcome: transfer.OutcomeConfirmed, Point: "20260303T120000Z-cccc",
+			FreezeTook: 1200 * time.Millisecond, FrozenFor: 4 * time.Second, ReleaseTook: 65 * time.Second,
 			Started: noon, Frozen: noon, Ended: noon.Add(800 * time.Millisecond), Tracking: "CBT is off",
 			Disks: []transfer.DiskReport{{Label: "Hard disk 1", Kind: transfer.Delta, Reason: "changes since snap-7", Parent: "snap-7"}}},
 	}}

@@ -3,6 +3,7 @@ package main
 import (
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"snapferry/transfer"
@@ -58,6 +59,7 @@ func reportText(w io.Writer, r transfer.Report) {
 	for _, d := range r.Disks {
 		auditText(w, d)
 	}
+	timesText(w, r)
 	if r.Calls != (transfer.Calls{}) {
 		fmt.Fprintf(w, "  calls: %d to vCenter, %d to AWS\n", r.Calls.VCenter, r.Calls.AWS)
 	}
@@ -69,6 +71,26 @@ func reportText(w io.Writer, r transfer.Report) {
 	}
 	for _, a := range r.Alarms {
 		fmt.Fprintf(w, "  ALARM: %s\n", a)
+	}
+}
+
+// timesText says what vCenter and EC2 took of the time: no interval can be
+// shorter.
+func timesText(w io.Writer, r transfer.Report) {
+	var parts []string
+	add := func(what string, d time.Duration) {
+		if d > 0 {
+			parts = append(parts, what+" "+tookText(d))
+		}
+	}
+	add("taken in", r.FreezeTook)
+	add("held", r.FrozenFor)
+	add("removed in", r.ReleaseTook)
+	if len(parts) > 0 {
+		fmt.Fprintf(w, "  VM snapshot: %s\n", strings.Join(parts, ", "))
+	}
+	if r.SealTook > 0 {
+		fmt.Fprintf(w, "  EC2 completed the snapshots in %s\n", tookText(r.SealTook))
 	}
 }
 

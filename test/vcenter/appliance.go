@@ -2,7 +2,6 @@ package vcenter
 
 import (
 	"bufio"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,8 +12,8 @@ import (
 )
 
 // AddAppliance makes the VM that reads disks: four PVSCSI controllers,
-// disk.EnableUUID, a boot disk, powered on. Its guest's view is below
-// SysfsDir and DevDir. There is one.
+// disk.EnableUUID, a boot disk, powered on. Its guest's view is below GuestDirs,
+// that of the first one below SysfsDir and DevDir, too.
 func (v *VCenter) AddAppliance(name string) (*VM, error) {
 	return v.AddApplianceVM(VMSpec{Name: name})
 }
@@ -22,12 +21,6 @@ func (v *VCenter) AddAppliance(name string) (*VM, error) {
 // AddApplianceVM is AddAppliance with a host, a folder and so on of one's
 // choice; without disks in the spec it gets a boot disk.
 func (v *VCenter) AddApplianceVM(spec VMSpec) (*VM, error) {
-	v.mu.Lock()
-	there := v.appliance != nil
-	v.mu.Unlock()
-	if there {
-		return nil, errors.New("add appliance: there is one already")
-	}
 	if len(spec.Disks) == 0 {
 		spec.Disks = []DiskSpec{{Size: 4 << 20}}
 	}
@@ -38,9 +31,15 @@ func (v *VCenter) AddApplianceVM(spec VMSpec) (*VM, error) {
 		return nil, fmt.Errorf("add appliance: %w", err)
 	}
 	vm.addControllers()
-	g := newGuest(vm, filepath.Join(v.opts.Dir, "guest"))
 	v.mu.Lock()
-	v.appliance, v.guest = vm, g
+	dir := "guest"
+	if v.appliance == nil {
+		v.appliance = vm
+	} else {
+		dir += "-" + vm.ref.Value
+	}
+	g := newGuest(vm, filepath.Join(v.opts.Dir, dir))
+	v.guests[vm] = g
 	v.mu.Unlock()
 	v.running.Add(1)
 	go func() {
@@ -70,6 +69,17 @@ func (vm *VM) addControllers() {
 			&types.OptionValue{Key: fmt.Sprintf("scsi%d.pciSlotNumber", bus), Value: fmt.Sprint(pvscsiSlots[bus])})
 	}
 	vm.setHardware(devices, extra)
+}
+
+// GuestDirs are an appliance guest's /sys and /dev; empty for any other VM.
+func (v *VCenter) GuestDirs(vm *VM) (sysfs, dev string) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	g := v.guests[vm]
+	if g == nil {
+		return "", ""
+	}
+	return g.sys, g.dev
 }
 
 // SysfsDir is the appliance guest's /sys.
@@ -107,10 +117,11 @@ func (v *VCenter) powerChanged(vm *VM) {
 func (v *VCenter) guestOf(vm *VM) (g *guest, on, uuids bool) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	if v.guest == nil || v.guest.vm != vm {
+	g = v.guests[vm]
+	if g == nil {
 		return nil, false, false
 	}
-	return v.guest, vm.powered, vm.enableUUID
+	return g, vm.powered, vm.enableUUID
 }
 
 // showBuses makes every SCSI controller of the VM visible.
@@ -148,7 +159,7 @@ func (v *VCenter) plug(g *guest, a *attachment) error {
 	case a.link.parent == nil:
 		d.source = a.link.extent()
 	default:
-		d.source, d.copied = filepath.Join(v.opts.Dir, "guest", "merged", fmt.Sprintf("%d.raw", a.key)), true
+		d.source, d.copied = filepath.Join(filepath.Dir(g.sys), "merged", fmt.Sprintf("%d.raw", a.key)), true
 		a.source.mu.RLock()
 		err := a.link.copySparse(d.source, a.size)
 		a.source.mu.RUnlock()

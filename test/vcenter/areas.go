@@ -54,9 +54,11 @@ func describeFault(f types.BaseMethodFault) string {
 }
 
 func (m *machine) changedAreas(q *types.QueryChangedDiskAreas) (*types.DiskChangeInfo, types.BaseMethodFault) {
-	m.vm.v.mu.Lock()
-	d := m.vm.disks[q.DeviceKey]
-	m.vm.v.mu.Unlock()
+	asOf := ""
+	if q.Snapshot != nil {
+		asOf = q.Snapshot.Value
+	}
+	d := m.vm.diskAsOf(asOf, q.DeviceKey)
 	if d == nil {
 		return nil, &types.InvalidArgument{InvalidProperty: "deviceKey"}
 	}

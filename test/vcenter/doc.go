@@ -22,7 +22,10 @@
 //     time, run one at a time per VM and fail by rule; quiescing that fails or
 //     falls back; storage vMotion that moves the files; vMotion.
 //   - methods that somebody disabled and never enabled again;
-//   - ExportSnapshot leases that serve stream-optimized VMDKs.
+//   - ExportSnapshot leases that serve stream-optimized VMDKs;
+//   - vSphere tags over the REST API, custom attributes, resource pools
+//     ([VM.SetTags], [VM.SetAttribute], [VM.SetPool]); several appliances, each
+//     with a guest of its own; thousands of VMs ([VCenter.AddFleet]).
 //
 // # What is not
 //
@@ -53,6 +56,9 @@
 //	PowerOffVM_Task         cbt-reset
 //	QueryChangedDiskAreas   under-report over-report whole-disk empty-page
 //	                        unsorted outside gap
+//
+// REST calls are named "REST session", "REST tag" and so on, see Calls; their
+// Error has an HTTP status as its Detail.
 //
 // A rule that a call cannot play is answered with SystemError saying so.
 package vcenter

@@ -38,11 +38,11 @@ func (v *VCenter) OnFreeze(f func(FreezeEvent)) {
 func (v *VCenter) Frozen(snapshotMoref string, diskKey int32) (io.ReaderAt, int64, error) {
 	v.mu.Lock()
 	s := v.snapshots[snapshotMoref]
+	v.mu.Unlock()
 	var d *Disk
 	if s != nil {
-		d = s.vm.disks[diskKey]
+		d = s.vm.diskAsOf(snapshotMoref, diskKey)
 	}
-	v.mu.Unlock()
 	if d == nil {
 		return nil, 0, fmt.Errorf("open disk %d of snapshot %s: no such disk or snapshot", diskKey, snapshotMoref)
 	}

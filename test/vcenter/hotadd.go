@@ -32,7 +32,7 @@ func (a *attachment) describe(g *guest) Attachment {
 	if a.source != nil {
 		out.Source, out.SourceDisk = a.source.vm.ref.Value, a.source.key
 	}
-	if g != nil && g.vm == a.vm {
+	if g != nil {
 		out.Device = g.letter(a.key)
 	}
 	return out
@@ -210,7 +210,10 @@ func (p *plan) checkSource(i int32, a *attachment) types.BaseMethodFault {
 // findLink finds the disk and link that a datastore path names.
 func (v *VCenter) findLink(file string) (*Disk, *link) {
 	for _, vm := range v.VMs() {
-		for _, d := range vm.Disks() {
+		v.mu.Lock()
+		disks := vm.heldDisks()
+		v.mu.Unlock()
+		for _, d := range disks {
 			d.mu.RLock()
 			i := slices.IndexFunc(d.links, func(l *link) bool { return l.path() == file })
 			var l *link

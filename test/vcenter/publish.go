@@ -28,7 +28,7 @@ func (vm *VM) publish() {
 		return
 	}
 	vm.v.mu.Lock()
-	disks, powered, needed := vm.diskList(), vm.powered, vm.consolidation
+	disks, held, powered, needed := vm.diskList(), vm.heldDisks(), vm.powered, vm.consolidation
 	tree, roots, current := renderTree(vm.roots), refs(vm.roots), vm.current
 	vm.v.mu.Unlock()
 
@@ -62,7 +62,7 @@ func (vm *VM) publish() {
 		devices := replaceDisks(m.Config.Hardware.Device, live)
 		ctx.Update(m, append(changes, types.PropertyChange{Name: "config.hardware.device", Val: devices}))
 	})
-	vm.publishSnapshots(disks)
+	vm.publishSnapshots(held)
 }
 
 // publishSnapshots renders the disks into each snapshot's config: merges below

@@ -257,6 +257,7 @@ func (p *plan) apply() types.BaseMethodFault {
 	}
 	for _, d := range p.drop {
 		v.unplug(p.vm, d.key)
+		p.vm.keepFor(d)
 	}
 	for _, file := range p.destroy {
 		v.destroyDisk(file)

@@ -161,8 +161,9 @@ func (vm *VM) forgetMe() (attached []*attachment) {
 		delete(v.snapshots, s.ref.Value)
 	}
 	delete(v.vms, vm.ref.Value)
+	delete(v.guests, vm)
 	if v.appliance == vm {
-		v.appliance, v.guest = nil, nil
+		v.appliance = nil
 	}
 	return attached
 }

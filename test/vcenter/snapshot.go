@@ -45,10 +45,13 @@ func (vm *VM) Snapshots() []Snapshot {
 }
 
 // TakeSnapshot is another tool's or a user's snapshot; it returns the moref.
-func (vm *VM) TakeSnapshot(name string) (string, error) {
+func (vm *VM) TakeSnapshot(name string) (string, error) { return vm.TakeSnapshotOf(name, "") }
+
+// TakeSnapshotOf is TakeSnapshot with a description.
+func (vm *VM) TakeSnapshotOf(name, description string) (string, error) {
 	vm.v.ops.Lock()
 	defer vm.v.ops.Unlock()
-	ref, f := vm.createSnapshot(name, "", false)
+	ref, f := vm.createSnapshot(name, description, false)
 	if f != nil {
 		return "", fmt.Errorf("take snapshot %s of %s: %T", name, vm.spec.Name, f)
 	}
@@ -209,7 +212,7 @@ func (vm *VM) removeSnapshots(gone []*snapshot, merge bool) types.BaseMethodFaul
 		delete(v.snapshots, s.ref.Value)
 	}
 	v.log.stun(vm, "snapshot removed")
-	disks := vm.diskList()
+	disks := vm.heldDisks()
 	v.mu.Unlock()
 	vm.stunTracking()
 	left, err := false, error(nil)
@@ -227,6 +230,7 @@ func (vm *VM) removeSnapshots(gone []*snapshot, merge bool) types.BaseMethodFaul
 	v.mu.Lock()
 	vm.consolidation = vm.consolidation || left
 	v.mu.Unlock()
+	vm.dropGone()
 	vm.publish()
 	if err != nil {
 		return &types.GenericVmConfigFault{Reason: err.Error()}

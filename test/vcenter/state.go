@@ -47,7 +47,7 @@ type VMState struct {
 // State is everything an invariant may ask about.
 type State struct {
 	VMs       []VMState // ordered by moref
-	Appliance string    // moref, empty without one
+	Appliance string    // moref of the first one, empty without one
 	Attached  []Attachment
 	Deleted   []string // host paths of VMDK files that a client's call deleted, ever
 	Crashed   []string // morefs of VMs that crashed, ever
@@ -98,7 +98,7 @@ func (v *VCenter) State() State {
 		s.Appliance = v.appliance.ref.Value
 	}
 	for _, a := range v.attached {
-		s.Attached = append(s.Attached, a.describe(v.guest))
+		s.Attached = append(s.Attached, a.describe(v.guests[a.vm]))
 	}
 	s.Deleted = slices.Clone(v.log.deleted)
 	s.Crashed = slices.Clone(v.log.crashed)

@@ -90,7 +90,7 @@ type VCenter struct {
 	leases    map[string]*snapshot // open NFC leases
 	attached  []*attachment
 	appliance *VM
-	guest     *guest
+	guests    map[*VM]*guest // of appliances
 	hosts     []types.ManagedObjectReference
 	pool      types.ManagedObjectReference
 	calls     map[string]int
@@ -99,6 +99,8 @@ type VCenter struct {
 	onFreeze  []func(FreezeEvent)
 	keep      *keeper
 	taskNo    int
+
+	tagger tagger
 }
 
 // store is one datastore.
@@ -123,7 +125,7 @@ func New(o Options) (*VCenter, error) {
 	v := &VCenter{
 		opts: o, identity: id, closed: make(chan struct{}),
 		stores: map[string]*store{}, vms: map[string]*VM{}, snapshots: map[string]*snapshot{}, leases: map[string]*snapshot{},
-		calls: map[string]int{}, denied: map[string][]types.ManagedObjectReference{},
+		guests: map[*VM]*guest{}, calls: map[string]int{}, denied: map[string][]types.ManagedObjectReference{},
 	}
 	v.sessions = newSessions(o.SessionIdle, v.dropSession)
 	if err := v.createModel(); err != nil {
@@ -193,6 +195,7 @@ func (v *VCenter) mount(host types.ManagedObjectReference, s *store) error {
 func (v *VCenter) serve() {
 	v.model.Service.TLS = &tls.Config{Certificates: []tls.Certificate{v.identity.leaf}, MinVersion: tls.VersionTLS12}
 	v.model.Service.Listen = &url.URL{Host: v.opts.Listen, User: url.UserPassword(v.opts.Username, v.opts.Password)}
+	v.model.Service.RegisterEndpoints = true // the REST API
 	v.registry().Handler = v.dispatch
 	v.wrapAuthorization()
 	// A pattern with a method wins over vcsim's own without one.
@@ -204,6 +207,7 @@ func (v *VCenter) serve() {
 	v.model.Service.HandleFunc("GET /nfc/{lease}/{file}", v.serveLease)
 	v.server = v.model.Service.NewServer()
 	v.server.Config.ErrorLog = log.New(io.Discard, "", 0) // refused handshakes are what tests are after
+	v.server.Config.Handler = v.serveREST(v.server.Config.Handler)
 }
 
 // Close stops the server, waits for running tasks and closes every file. What
@@ -226,7 +230,10 @@ func (v *VCenter) Close() error {
 	v.running.Wait()
 	var errs []error
 	for _, vm := range v.VMs() {
-		for _, d := range vm.Disks() {
+		v.mu.Lock()
+		disks := vm.heldDisks()
+		v.mu.Unlock()
+		for _, d := range disks {
 			errs = append(errs, d.closeFiles())
 		}
 	}

@@ -25,6 +25,8 @@ type VM struct {
 
 	// The rest is guarded by v.mu; who writes it holds v.ops too.
 	disks         map[int32]*Disk
+	gone          []*Disk // left the VM, and a snapshot holds them
+	swaps         int     // disks replaced
 	powered       bool
 	enableUUID    bool // disk.EnableUUID as of the last power-on
 	cbt           bool // config.changeTrackingEnabled
@@ -129,7 +131,7 @@ func (vm *VM) create() error {
 		return fmt.Errorf("create: %s", body.Fault_.String)
 	}
 	task := v.registry().Get(body.Res.Returnval).(*simulator.Task)
-	task.Wait()
+	v.finish(task)
 	if e := task.Info.Error; e != nil {
 		return fmt.Errorf("create: %T", e.Fault)
 	}

@@ -131,6 +131,9 @@ func (a *Appliance) serial() (string, error) {
 	return fmt.Sprintf("%s-%s-%s-%s-%s", hex[:8], hex[8:12], hex[12:16], hex[16:20], hex[20:]), nil
 }
 
+// Moref is the appliance's own.
+func (a *Appliance) Moref() string { return a.vm.Value }
+
 // Obstacle implements vsphere.Reader.
 func (a *Appliance) Obstacle(d transfer.Disk) (transfer.Obstacle, bool) { return Obstacle(d) }
 

@@ -104,9 +104,7 @@ func (h *hardware) read(c *types.VirtualMachineConfigInfo) {
 	h.version, h.biosUUID = c.ChangeVersion, c.Uuid
 	h.cbt = c.ChangeTrackingEnabled != nil && *c.ChangeTrackingEnabled
 	h.enableUUID = strings.EqualFold(options["disk.enableuuid"], "TRUE")
-	var home object.DatastorePath
-	home.FromString(c.Files.VmPathName)
-	h.home = home.Datastore
+	h.home = homeOf(c)
 	h.readDevices(c.Hardware.Device, options)
 	h.marks = map[slot]Mark{}
 	for key, value := range options {
@@ -114,6 +112,13 @@ func (h *hardware) read(c *types.VirtualMachineConfigInfo) {
 			h.marks[slot{controller, h.buses[controller].number, unit}] = m
 		}
 	}
+}
+
+// homeOf is the name of the datastore of a VM's own files.
+func homeOf(c *types.VirtualMachineConfigInfo) string {
+	var home object.DatastorePath
+	home.FromString(c.Files.VmPathName)
+	return home.Datastore
 }
 
 func (h *hardware) readDevices(devices []types.BaseVirtualDevice, options map[string]string) {
