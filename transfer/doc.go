@@ -12,6 +12,7 @@
 //	plan.go      the decision, a pure function: seed, delta or compare, and why
 //	pipeline.go  one disk: read, compare, digest, put
 //	point.go     which snapshots make a recovery point, which is a baseline
+//	conversion.go  what made a guest ready for EC2, as a child of a point's snapshot
 //	readback.go  reading a recovery point back, and proving it; a sample of it
 //	sourcecheck.go  a recovery point held against the VM, frozen anew
 //	retention.go which recovery points stay; prune.go deletes the others

@@ -19,6 +19,9 @@ type Point struct {
 	Suspect   string     `json:"suspect,omitempty"` // of the first disk that has one
 	Missing   string     `json:"missing,omitempty"` // why it is not complete
 	Disks     []Snapshot `json:"disks"`             // by ordinal
+	// Conversions of the boot disk, in any state, newest first. They are no
+	// disks of the point, and it is as complete without them.
+	Conversions []Snapshot `json:"conversions,omitempty"`
 }
 
 // Instant is the latest moment whose data the point holds.
@@ -31,25 +34,35 @@ func (p Point) Instant() time.Time {
 
 // Points groups snapshots by VM and cycle, newest first. The tags alone decide:
 // a point is complete when it has disks 1 to n of n and EC2 calls each of them
-// completed.
+// completed. Conversions go with the point that they were made from; those
+// whose point is gone are left out, see OrphanedConversions.
 func Points(snapshots []Snapshot) []Point {
-	type key struct {
-		vm    VMID
-		cycle CycleID
-	}
-	groups := map[key][]Snapshot{}
+	groups, conversions := map[pointKey][]Snapshot{}, map[pointKey][]Snapshot{}
 	for _, s := range snapshots {
-		k := key{s.Label.VM, s.Label.Cycle}
+		if s.Label.Kind == Conversion {
+			k := pointKey{s.Label.VM, s.Label.Converts}
+			conversions[k] = append(conversions[k], s)
+			continue
+		}
+		k := pointKey{s.Label.VM, s.Label.Cycle}
 		groups[k] = append(groups[k], s)
 	}
 	points := make([]Point, 0, len(groups))
-	for _, disks := range groups {
-		points = append(points, newPoint(disks))
+	for k, disks := range groups {
+		p := newPoint(disks)
+		p.Conversions = newestStarted(conversions[k])
+		points = append(points, p)
 	}
 	slices.SortFunc(points, func(a, b Point) int {
 		return cmp.Or(b.Frozen.Compare(a.Frozen), cmp.Compare(b.Cycle, a.Cycle), cmp.Compare(a.VM.String(), b.VM.String()))
 	})
 	return points
+}
+
+// pointKey is what the snapshots of one point share.
+type pointKey struct {
+	vm    VMID
+	cycle CycleID
 }
 
 func newPoint(disks []Snapshot) Point {
@@ -104,6 +117,7 @@ func Baseline(snapshots []Snapshot, disk DiskID) (base *Snapshot, why string) {
 	for i := range snapshots {
 		s := &snapshots[i]
 		switch {
+		case s.Label.Kind == Conversion: // the source never had these bytes
 		case s.Label.Disk.Key == disk.Key && s.Label.Disk.UUID != disk.UUID && base == nil:
 			why = fmt.Sprintf("the disk at this place is another one now (UUID %s, %s before)", disk.UUID, s.Label.Disk.UUID)
 		case s.Label.Disk != disk || s.State != Completed:

@@ -28,7 +28,7 @@ type Pruned struct {
 }
 
 // Gone reports that nothing of the point is there any more.
-func (p Pruned) Gone() bool { return len(p.Deleted) == len(p.Point.Disks) }
+func (p Pruned) Gone() bool { return len(p.Deleted) == len(p.Point.sealed()) }
 
 // Prune deletes the points that are not kept, oldest first, and returns what
 // came of each verdict, in their order. A point that is in use is passed over;
@@ -40,7 +40,9 @@ func (p Pruned) Gone() bool { return len(p.Deleted) == len(p.Point.Disks) }
 // and Retain knows the rest of it again. The first disk is the one that images
 // boot from, hence the one whose deletion AWS refuses where it refuses any: the
 // refusal then comes while the point is still whole. Side by side they would be
-// gone sooner, and a refusal could come too late.
+// gone sooner, and a refusal could come too late. Conversions go before the
+// disks, for both reasons: images boot from them, and a point is as whole
+// without them.
 func Prune(ctx context.Context, store Expirer, verdicts []Verdict) ([]Pruned, error) {
 	result := make([]Pruned, len(verdicts))
 	order := make([]int, len(verdicts))
@@ -67,9 +69,9 @@ func Prune(ctx context.Context, store Expirer, verdicts []Verdict) ([]Pruned, er
 	return result, nil
 }
 
-// delete deletes the snapshots of one point, by ordinal.
+// delete deletes the snapshots of one point: conversions, then disks by ordinal.
 func (p *Pruned) delete(ctx context.Context, store Expirer) error {
-	for _, s := range p.Point.Disks {
+	for _, s := range p.Point.sealed() {
 		if err := store.Expire(ctx, s.ID); err != nil {
 			p.Blocked = err.Error()
 			return err

@@ -16,6 +16,10 @@ const (
 	// and a process that uses this appliance's ID with another state folder
 	// shows no lock.
 	DraftGrace = 15 * time.Minute
+	// ConversionGrace is DraftGrace for the draft of a conversion, which no
+	// journal speaks for: it is started when the guest has been changed already
+	// and takes some hundred blocks, minutes even over a slow uplink.
+	ConversionGrace = 2 * time.Hour
 	// OldLeftover is the age at which a VM snapshot that stays is an alarm: its
 	// redo log has grown for a day, and consolidating it takes ever longer.
 	OldLeftover = 24 * time.Hour
@@ -95,6 +99,8 @@ const (
 	LeftSnapshot LeftoverKind = "VM snapshot"
 	LeftDraft    LeftoverKind = "draft"
 	LeftHalf     LeftoverKind = "half-made point"
+	// LeftConversion is a completed conversion whose point is gone.
+	LeftConversion LeftoverKind = "conversion of no point"
 )
 
 // Action is what is to be done about one thing, and why, for a person.
@@ -132,6 +138,9 @@ func Reap(f Found, k Alive) []Action {
 		if s.State == Pending || s.State == Failed {
 			all = append(all, r.draft(s))
 		}
+	}
+	for _, s := range OrphanedConversions(f.EBS) {
+		all = append(all, r.orphanedConversion(s)...)
 	}
 	for _, p := range Points(slices.Clone(f.EBS)) {
 		if !p.Complete {
@@ -224,6 +233,8 @@ func (r *reap) draft(s Snapshot) Action {
 		a.Do, a.Reason = DeedAbort, fmt.Sprintf("nothing was put since %s, and AWS drops a draft after %v", last.UTC().Format(time.RFC3339), DraftTimeout)
 	case journaled:
 		a.Reason = "the next cycle goes on with it"
+	case !r.dead(s.Label.Appliance) && s.Label.Kind == Conversion && r.Now.Sub(s.Started) < ConversionGrace:
+		a.Reason = fmt.Sprintf("it is younger than %v: a conversion may be writing it", ConversionGrace)
 	case !r.dead(s.Label.Appliance) && r.Now.Sub(s.Started) < DraftGrace:
 		a.Reason = fmt.Sprintf("it is younger than %v: a cycle that is not seen here may be starting it", DraftGrace)
 	default:
@@ -300,6 +311,9 @@ func (r *reap) lostSibling(p Point, here map[DiskID]bool) bool {
 	next := map[DiskID]Snapshot{} // the first one after the cycle
 	for _, s := range all {
 		there[s.ID] = true
+		if s.Label.Kind == Conversion {
+			continue // it says nothing about what the source's disk went on from
+		}
 		if n, ok := next[s.Label.Disk]; s.Label.Frozen.After(p.Frozen) && (!ok || newer(&n, &s)) {
 			next[s.Label.Disk] = s
 		}

@@ -302,7 +302,7 @@ func (r *reaping) deed(ctx context.Context, a Action, stuck bool) error {
 // alarm speaks of what stays.
 func (r *reaping) alarm() {
 	for _, a := range r.report.Things {
-		if a.Done || a.Kind == LeftDraft || a.Kind == LeftHalf {
+		if a.Done || a.Kind == LeftDraft || a.Kind == LeftHalf || a.Kind == LeftConversion {
 			continue
 		}
 		what := fmt.Sprintf("%s %s of %s (cycle %s of appliance %s)", a.Kind, a.Name, cmp.Or(a.VMName, a.VM.String()), a.Cycle, a.Appliance)

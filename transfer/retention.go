@@ -103,7 +103,7 @@ type retention struct {
 }
 
 func (r *retention) add(p Point) {
-	r.all = append(r.all, p.Disks...)
+	r.all = append(append(r.all, p.Disks...), p.Conversions...)
 	if p.Complete {
 		r.complete = append(r.complete, p)
 	}
@@ -168,7 +168,7 @@ func (r *retention) judge(p Point) (keep bool, why string) {
 
 // needs says why snapshots of a point must not go, whatever the rules say.
 func (r *retention) needs(p Point) (reasons []string) {
-	for _, s := range p.Disks {
+	for _, s := range slices.Concat(p.Disks, p.Conversions) {
 		if r.inUse != nil {
 			if why, used := r.inUse(s.ID); used {
 				reasons = append(reasons, fmt.Sprintf("%s is in use: %s", s.ID, why))

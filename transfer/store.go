@@ -39,6 +39,9 @@ type Label struct {
 	Parent    SnapshotID  `json:"parent,omitempty"`
 	Kind      PlanKind    `json:"kind"`
 	Reason    string      `json:"reason"`
+	// Converts, of a Conversion only, is the cycle of the point whose boot disk
+	// was converted; Parent is that disk's snapshot.
+	Converts CycleID `json:"converts,omitempty"`
 	// ZerosAbsent: blocks of zeros were left out somewhere in this chain, so
 	// the snapshot must never be encrypted by a launch.
 	ZerosAbsent bool `json:"zerosAbsent"`
