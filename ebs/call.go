@@ -53,6 +53,7 @@ type request struct {
 	shared *pacer    // of the account
 	gate   *gate     // bounds what is under way at once; nil: nothing does
 	bytes  int       // block data that moves
+	again  bool      // an attempt before this one failed
 	// recheck, where set, is asked before a block is sent again that arrived
 	// damaged: an error means that it was damaged here.
 	recheck func() error
@@ -86,7 +87,18 @@ func (s *Store) do(ctx context.Context, r request, try func(context.Context) err
 		if sleep(ctx, pause) != nil {
 			return canceled(ctx, r.what)
 		}
+		r.again = true
 	}
+}
+
+// wasThrottled reports whether a service refused a request since there were too
+// many.
+func wasThrottled(op string, err error) bool {
+	if err == nil {
+		return false
+	}
+	sign := classify(failure{op: op, err: err}).sign
+	return sign == throttledSnapshot || sign == throttledAccount
 }
 
 // admit waits for a turn: the snapshot's pace before a place is taken, so that
@@ -122,7 +134,7 @@ func (s *Store) attempt(ctx context.Context, r request, try func(context.Context
 	started := time.Now()
 	err := try(actx)
 	if s.cfg.Trace != nil {
-		s.cfg.Trace(Exchange{Op: r.op, What: r.what, Took: time.Since(started), Err: clean(err)})
+		s.cfg.Trace(Exchange{Service: serviceOf(r.op), Op: r.op, What: r.what, Took: time.Since(started), Err: clean(err), Throttled: wasThrottled(r.op, err), Again: r.again})
 	}
 	if r.gate != nil {
 		r.gate.leave(p, time.Now(), outcomeOf(ctx, r.op, err))

@@ -46,10 +46,14 @@ type Config struct {
 
 // Exchange is one attempt of one request.
 type Exchange struct {
-	Op   string // as the service names it
-	What string // a verb and its object
-	Took time.Duration
-	Err  error // redacted as all errors of this package are; nil on success
+	Service string // "ebs", "ec2", "sts"
+	Op      string // as the service names it
+	What    string // a verb and its object
+	Took    time.Duration
+	Err     error // redacted as all errors of this package are; nil on success
+	// Throttled: the service refused it since there were too many. Again: it
+	// repeats one that failed.
+	Throttled, Again bool
 }
 
 // Timing holds the waits. Each field that is 0 has its default, which fits the

@@ -41,6 +41,7 @@ const (
 	tagParent    = tagPrefix + "parent"
 	tagKind      = tagPrefix + "kind"
 	tagReason    = tagPrefix + "reason"
+	tagConverts  = tagPrefix + "converts" // the cycle of a point, of conversions only
 	tagZeros     = tagPrefix + "zeros-absent"
 	tagRoot      = tagPrefix + "root"
 	tagBlocks    = tagPrefix + "blocks"
@@ -85,6 +86,7 @@ func encodeLabel(l transfer.Label, user map[string]string) (map[string]string, e
 	e.id(tagChangeID, string(l.ChangeID), false)
 	e.id(tagParent, string(l.Parent), false)
 	e.kind(l.Kind)
+	e.converts(l)
 	e.text(tagReason, l.Reason)
 	e.set(tagZeros, strconv.FormatBool(l.ZerosAbsent))
 	if l.Root != nil {
@@ -237,7 +239,28 @@ func (e *encoder) kind(k transfer.PlanKind) {
 }
 
 func knownKind(k transfer.PlanKind) bool {
-	return k == transfer.Seed || k == transfer.Delta || k == transfer.Compare
+	return k == transfer.Seed || k == transfer.Delta || k == transfer.Compare || k == transfer.Conversion
+}
+
+// converts refuses a conversion of nobody knows what, and what says that it
+// converts a point without being a conversion: the one would be taken for
+// nothing, the other for a disk of the point.
+func (e *encoder) converts(l transfer.Label) {
+	if err := checkConverts(l); err != nil {
+		e.fail(tagConverts, "%w", err)
+		return
+	}
+	e.id(tagConverts, string(l.Converts), false)
+}
+
+func checkConverts(l transfer.Label) error {
+	switch {
+	case l.Kind == transfer.Conversion && (l.Converts == "" || l.Parent == ""):
+		return errors.New("a conversion must name the point and the snapshot that it was made from")
+	case l.Kind != transfer.Conversion && l.Converts != "":
+		return fmt.Errorf("a %s converts no point", l.Kind)
+	}
+	return nil
 }
 
 // json sets a small object in one tag.

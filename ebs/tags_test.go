@@ -40,6 +40,9 @@ func anyLabel(rng *rand.Rand) transfer.Label {
 	l.ChangeID = transfer.ChangeID(pick("", "52 de c0 d9 b4 1f-61 d5/4"))
 	l.Parent = transfer.SnapshotID(pick("", "snap-0123456789abcdef0"))
 	l.Kind = transfer.PlanKind(pick("seed", "delta", "compare"))
+	if rng.IntN(4) == 0 {
+		l.Kind, l.Parent, l.Converts = transfer.Conversion, "snap-0123456789abcdef0", "20260102T030405.000Z-00000001"
+	}
 	l.Reason = pick("", "no recovery point yet", "CBT was reset (epoch changed)")
 	l.ZerosAbsent = rng.IntN(2) == 0
 	l.Blocks = rng.Int64N(1000) - 1
@@ -119,6 +122,9 @@ func TestEncodeRefuses(t *testing.T) {
 		{tagOrdinal, func(l *transfer.Label) { l.Ordinal = 3 }},
 		{tagChangeID, func(l *transfer.Label) { l.ChangeID = transfer.ChangeID(long) }},
 		{tagKind, func(l *transfer.Label) { l.Kind = "resume" }},
+		{tagConverts, func(l *transfer.Label) { l.Kind, l.Parent = transfer.Conversion, "snap-1" }},
+		{tagConverts, func(l *transfer.Label) { l.Kind, l.Converts, l.Parent = transfer.Conversion, "c1", "" }},
+		{tagConverts, func(l *transfer.Label) { l.Converts = "c1" }},
 		{tagGuest, func(l *transfer.Label) { l.Guest.ID = long }},
 		{tagExcluded, func(l *transfer.Label) { l.Excluded = []string{"\xff"} }},
 		{"list", func(l *transfer.Label) { l.Excluded = strings.Split(strings.Repeat("Hard disk 12,", 1000), ",") }},

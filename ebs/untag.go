@@ -38,6 +38,7 @@ func decodeLabel(tags map[string]string) (transfer.Label, error) {
 		ChangeID:    transfer.ChangeID(d.id(tagChangeID, false)),
 		Parent:      d.snapshot(tagParent),
 		Kind:        d.kind(),
+		Converts:    transfer.CycleID(d.id(tagConverts, false)),
 		Reason:      d.text(tagReason),
 		ZerosAbsent: d.bool(tagZeros),
 		Root:        d.digest(tagRoot),
@@ -47,6 +48,11 @@ func decodeLabel(tags map[string]string) (transfer.Label, error) {
 	l.Ordinal, l.Of = d.ordinal()
 	if tags[tagBlocks] != "" {
 		l.Blocks = d.number(tagBlocks, 0, transfer.MaxVolumeGiB*transfer.BlocksPerGiB)
+	}
+	if d.err == nil {
+		if err := checkConverts(l); err != nil {
+			d.fail(tagConverts, "%w", err)
+		}
 	}
 	if d.err != nil {
 		return transfer.Label{}, d.err

@@ -10,11 +10,8 @@ import (
 	"github.com/vmware/govmomi/vim25/types"
 
 	"snapferry/transfer"
+	"snapferry/vsphere/pages"
 )
-
-// trackingGrain is the finest that CBT reports, 64 KiB. A page that covers less
-// is no honest progress, which bounds the number of pages.
-const trackingGrain = 64 << 10
 
 // Areas implements transfer.Frozen. It pages by row 5 of the CBT table.
 func (f *frozen) Areas(ctx context.Context, id transfer.DiskID, since transfer.ChangeID, yield func(transfer.Extent) error) error {
@@ -40,45 +37,25 @@ type areaQuery struct {
 }
 
 func (q *areaQuery) run(ctx context.Context, yield func(transfer.Extent) error) error {
-	most := q.disk.Size/trackingGrain + 2
-	for off, pages := int64(0), int64(0); off < q.disk.Size; pages++ {
-		if pages == most {
-			return q.lost(fmt.Errorf("no end after %d pages", pages))
-		}
-		res, err := methods.QueryChangedDiskAreas(ctx, q.f.c.vim, &types.QueryChangedDiskAreas{
-			This: q.f.vm, Snapshot: &q.f.snapshot, DeviceKey: q.disk.ID.Key, StartOffset: off, ChangeId: string(q.since)})
-		if err != nil {
-			return q.explain(err)
-		}
-		page := transfer.Extent{Offset: res.Returnval.StartOffset, Length: res.Returnval.Length}
-		if err := q.checkPage(off, page); err != nil {
-			return err
-		}
-		for _, a := range res.Returnval.ChangedArea {
-			e := transfer.Extent{Offset: a.Start, Length: a.Length}
-			if e.Offset < page.Offset || e.Length > page.End()-e.Offset {
-				return q.lost(fmt.Errorf("area %v is outside its page %v", e, page))
-			}
-			if err := yield(e); err != nil {
-				return err
-			}
-		}
-		off = page.End() // a page without areas says that nothing changed in it
+	err := pages.Walk(q.disk.Size, func(from int64) (pages.Page, error) { return q.page(ctx, from) }, yield)
+	if broken := new(*pages.Broken); errors.As(err, broken) {
+		return q.lost(*broken)
 	}
-	return nil
+	return err
 }
 
-// checkPage refuses pages that do not join, do not get on, or leave the disk.
-func (q *areaQuery) checkPage(off int64, page transfer.Extent) error {
-	switch {
-	case page.Offset != off:
-		return q.lost(fmt.Errorf("asked from %d, the page begins at %d", off, page.Offset))
-	case page.Length <= 0:
-		return q.lost(fmt.Errorf("the page at %d covers %d bytes", off, page.Length))
-	case page.Length > q.disk.Size-page.Offset:
-		return q.lost(fmt.Errorf("page %v is not inside the disk of %d bytes", page, q.disk.Size))
+// page asks for one page.
+func (q *areaQuery) page(ctx context.Context, from int64) (pages.Page, error) {
+	res, err := methods.QueryChangedDiskAreas(ctx, q.f.c.vim, &types.QueryChangedDiskAreas{
+		This: q.f.vm, Snapshot: &q.f.snapshot, DeviceKey: q.disk.ID.Key, StartOffset: from, ChangeId: string(q.since)})
+	if err != nil {
+		return pages.Page{}, q.explain(err)
 	}
-	return nil
+	p := pages.Page{Extent: transfer.Extent{Offset: res.Returnval.StartOffset, Length: res.Returnval.Length}}
+	for _, a := range res.Returnval.ChangedArea {
+		p.Areas = append(p.Areas, transfer.Extent{Offset: a.Start, Length: a.Length})
+	}
+	return p, nil
 }
 
 func (q *areaQuery) lost(err error) error {

@@ -10,28 +10,7 @@ import (
 	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/soap"
 	"github.com/vmware/govmomi/vim25/types"
-
-	"snapferry/transfer"
 )
-
-func TestPagesMustJoin(t *testing.T) {
-	q := areaQuery{disk: transfer.Disk{Size: 1000}, op: "query"}
-	for _, x := range []struct {
-		off  int64
-		page transfer.Extent
-		ok   bool
-	}{
-		{0, transfer.Extent{Offset: 0, Length: 1000}, true}, {400, transfer.Extent{Offset: 400, Length: 1}, true},
-		{400, transfer.Extent{Offset: 401, Length: 1}, false}, {400, transfer.Extent{Offset: 0, Length: 1000}, false},
-		{400, transfer.Extent{Offset: 400, Length: 0}, false}, {400, transfer.Extent{Offset: 400, Length: -1}, false},
-		{400, transfer.Extent{Offset: 400, Length: 601}, false},
-	} {
-		err := q.checkPage(x.off, x.page)
-		if (err == nil) != x.ok || (err != nil && transfer.KindOf(err) != transfer.BaselineLost) {
-			t.Errorf("asked from %d, page %v: %v", x.off, x.page, err)
-		}
-	}
-}
 
 // tripperFunc answers calls.
 type tripperFunc func(req, res soap.HasFault) error

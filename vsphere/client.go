@@ -49,7 +49,7 @@ func Dial(ctx context.Context, cfg Config) (*Client, error) {
 	t.TLSClientConfig = trust.config()
 	t.MaxIdleConnsPerHost = idleConnections
 
-	c := &Client{timing: cfg.Timing.withDefaults(), trust: trust, wire: &wire{next: sc}}
+	c := &Client{timing: cfg.Timing.withDefaults(), trust: trust, wire: &wire{next: sc, trace: cfg.Trace}}
 	c.wire.limit, c.wire.forget = c.timing.Call, sc.CloseIdleConnections
 	if err := c.open(ctx, sc, user); err != nil {
 		sc.CloseIdleConnections()

@@ -33,6 +33,10 @@ type Config struct {
 	// no known authority signed it. A file that does not exist is empty.
 	KnownHosts string
 
+	// Trace, when set, is told of every SOAP call: its name as the API has it
+	// ("CreateSnapshotEx_Task"), how long it took and its error. Many at once.
+	Trace func(op string, took time.Duration, err error)
+
 	Timing Timing
 }
 

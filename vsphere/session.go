@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -30,6 +31,7 @@ type wire struct {
 	forget func()
 	limit  time.Duration
 	calls  atomic.Int64
+	trace  func(op string, took time.Duration, err error) // may be nil
 }
 
 // errNoAnswer: the call's own time ran out, not the caller's.
@@ -37,6 +39,20 @@ var errNoAnswer = errors.New("vCenter gave no answer in time")
 
 func (w *wire) RoundTrip(ctx context.Context, req, res soap.HasFault) error {
 	w.calls.Add(1)
+	began := time.Now()
+	err := w.bounded(ctx, req, res)
+	if w.trace != nil {
+		w.trace(opOf(req), time.Since(began), err)
+	}
+	return err
+}
+
+// opOf is the API's name of a call: of *methods.LoginBody it is "Login".
+func opOf(req soap.HasFault) string {
+	return strings.TrimSuffix(reflect.TypeOf(req).Elem().Name(), "Body")
+}
+
+func (w *wire) bounded(ctx context.Context, req, res soap.HasFault) error {
 	limit := w.limit
 	if _, ok := req.(*methods.WaitForUpdatesExBody); ok {
 		limit += longestWait
