@@ -64,7 +64,7 @@ func sources(t *testing.T) (all []source) {
 var rooms = map[string]int{
 	"transfer": 0, "nbd": 0, "test/wirelog": 0, "cmd/internal": 0, "test/fault": 0,
 	"vsphere": 1, "ebs": 1, "launch": 1, "schedule": 1,
-	"test/database": 0, "test/memory": 1, "test/vcenter": 1, "test/aws": 1, "test/suite": 1,
+	"test/database": 0, "test/guest": 1, "test/memory": 1, "test/vcenter": 1, "test/aws": 1, "test/suite": 1,
 	// config knows the words of schedule: policies and limits are its types.
 	"cmd/internal/console": 2, "cmd/internal/config": 2, "cmd/internal/metrics": 2, "cmd/internal/webhook": 2,
 	"test/lab":      2,

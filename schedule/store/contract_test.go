@@ -1,0 +1,12 @@
+package store_test
+
+import (
+	"snapferry/schedule/engine"
+	"snapferry/schedule/service"
+	"snapferry/schedule/store"
+)
+
+var (
+	_ engine.Store  = (*store.DB)(nil)
+	_ service.Store = (*store.DB)(nil)
+)

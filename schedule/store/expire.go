@@ -1,0 +1,44 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+)
+
+// expireBatch is how many rows one transaction deletes: others that write wait
+// for no longer than some milliseconds.
+const expireBatch = 500
+
+// expiring are the statements that delete what is older than $1, $2 rows at a
+// time. A VM's newest run stays, and its newest that made a point.
+var expiring = []string{
+	`DELETE FROM run WHERE id IN (SELECT r.id FROM run r WHERE r.ended_ms IS NOT NULL AND r.ended_ms < $1
+		AND r.id <> (SELECT max(n.id) FROM run n WHERE n.vcenter = r.vcenter AND n.moref = r.moref)
+		AND (r.state <> 'done' OR r.id <> (SELECT max(n.id) FROM run n WHERE n.vcenter = r.vcenter AND n.moref = r.moref AND n.state = 'done'))
+		LIMIT $2)`,
+	`DELETE FROM event WHERE id IN (SELECT id FROM event WHERE at_ms < $1 LIMIT $2)`,
+	`DELETE FROM alarm WHERE id IN (SELECT id FROM alarm WHERE cleared_ms IS NOT NULL AND cleared_ms < $1 LIMIT $2)`,
+	`DELETE FROM deed WHERE id IN (SELECT id FROM deed WHERE at_ms < $1 LIMIT $2)`,
+	`DELETE FROM lag_sample WHERE (vcenter, moref, at_ms) IN (SELECT vcenter, moref, at_ms FROM lag_sample WHERE at_ms < $1 LIMIT $2)`,
+	`DELETE FROM rate_sample WHERE (at_ms, appliance) IN (SELECT at_ms, appliance FROM rate_sample WHERE at_ms < $1 LIMIT $2)`,
+}
+
+// Expire deletes history that is older: runs with their logs, events, cleared
+// alarms, deeds, samples. A VM's newest run stays, and its newest that
+// succeeded. It is many transactions; one that fails leaves the rest for the
+// next time.
+func (db *DB) Expire(ctx context.Context, before time.Time) error {
+	for _, statement := range expiring {
+		for n := int64(expireBatch); n == expireBatch; {
+			err := db.statement(ctx, func(q querier) (err error) {
+				n, err = q.exec(ctx, statement, ms(before), expireBatch)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("delete old history: %w", err)
+			}
+		}
+	}
+	return nil
+}
