@@ -32,6 +32,9 @@ type Env struct {
 	// Cleanup bounds what still runs after the cycle's context ended:
 	// detaching, removing the VM snapshot, aborting drafts.
 	Cleanup time.Duration
+	// LockWait is how long a cycle waits for the VM's lock, which another cycle
+	// or the reaper of this machine has; 0 refuses at once.
+	LockWait time.Duration
 }
 
 // DefaultCleanup is long because consolidating a VM snapshot is: minutes on a
@@ -85,10 +88,7 @@ func (c *Cycle) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c.dir, err = c.State.Lock(vm.ID.VCenter, vm.ID.Moref)
-	if errors.Is(err, manifest.ErrBusy) {
-		return Fail(Retry, "replicate "+vm.Name, err, "Wait for it to end.")
-	} else if err != nil {
+	if c.dir, err = c.lock(ctx, vm); err != nil {
 		return err
 	}
 	defer c.dir.Unlock()
@@ -112,6 +112,27 @@ func (c *Cycle) run(ctx context.Context) error {
 			return err
 		}
 		c.Progress.notef("froze the VM anew and went on with the same drafts: %v", err)
+	}
+}
+
+// lockPause is how often a lock that is waited for is asked for.
+const lockPause = 250 * time.Millisecond
+
+// lock keeps other cycles of the VM, and the reaper, away on this machine.
+func (c *Cycle) lock(ctx context.Context, vm VM) (*manifest.VM, error) {
+	for began := time.Now(); ; {
+		dir, err := c.State.Lock(vm.ID.VCenter, vm.ID.Moref)
+		if !errors.Is(err, manifest.ErrBusy) {
+			return dir, err
+		}
+		if time.Since(began) >= c.LockWait {
+			return nil, Fail(Retry, "replicate "+vm.Name, err, "Wait for it to end.")
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(lockPause):
+		}
 	}
 }
 

@@ -433,6 +433,29 @@ func TestOneCycleOfAVMAtATime(t *testing.T) {
 	}
 }
 
+// TestACycleMayWaitForItsTurn: with LockWait one that finds the VM busy begins
+// when it is free.
+func TestACycleMayWaitForItsTurn(t *testing.T) {
+	r := newRig(t, mib)
+	write(t, r.vm.Disk(0), 1, 0, mib)
+	second := make(chan error, 1)
+	r.store.PutHook = func(_ context.Context, _ transfer.SnapshotID, i int64) error {
+		if i == 0 && len(second) == 0 {
+			c := r.cycle(transfer.Options{})
+			c.LockWait = time.Minute
+			waits := make(chan struct{})
+			go func() { close(waits); _, err := c.Run(context.Background()); second <- err }()
+			<-waits
+		}
+		return nil
+	}
+	r.must(transfer.Options{})
+	r.store.PutHook = nil
+	if err := <-second; err != nil {
+		t.Errorf("the cycle that waited: %v", err)
+	}
+}
+
 func TestAnAddedDiskMakesAPointOfAllDisks(t *testing.T) {
 	r := newRig(t, mib)
 	write(t, r.vm.Disk(0), 1, 0, mib)
