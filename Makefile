@@ -10,8 +10,9 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -X main.version=$(VERSION)
 
 # What the tests and the demo need beside Go: the race detector needs a C
-# compiler, the demo a real file system and its checker.
-TEST_TOOLS := gcc=gcc mkfs.ext4=e2fsprogs debugfs=e2fsprogs fsck.ext4=e2fsprogs
+# compiler, the demo a real file system and its checker, the service a database
+# for a fleet, and the console a browser that clicks.
+TEST_TOOLS := gcc=gcc mkfs.ext4=e2fsprogs debugfs=e2fsprogs fsck.ext4=e2fsprogs initdb=postgresql-15 chromium=chromium
 DEMO_TOOLS := mkfs.ext4=e2fsprogs debugfs=e2fsprogs fsck.ext4=e2fsprogs
 
 .PHONY: help
@@ -53,10 +54,21 @@ bench: ## rates as ratios to a bare loop in the same run, CPU per GiB, memory
 torture: ## crashes, faults and other hands against the real binary, for TIME (270s), from SEED
 	SNAPFERRY_TORTURE_TIME=$(or $(TIME),270s) SNAPFERRY_TORTURE_SEED=$(SEED) $(GO) test -count=1 -timeout 2h -v -run '^TestTorture$$' ./test/torture
 
+.PHONY: fleet
+fleet: ## two appliances on one PostgreSQL: killed, frozen, upgraded while they work; takes minutes
+	@build/setup $(TEST_TOOLS)
+	SNAPFERRY_FLEET=1 $(GO) test -count=1 -timeout 30m -v -run '^TestFleet$$' ./test/torture
+
+.PHONY: console
+console: ## the service with its console, on a simulated vSphere whose VMs write; Ctrl-C ends it
+	@$(MAKE) --no-print-directory build
+	@$(BIN)/snapferry-lab console --snapferry $(BIN)/snapferry
+
 .PHONY: long
 long: ## the whole matrix, an hour of torture, minutes of each fuzz target; takes two hours
 	@build/setup $(TEST_TOOLS)
 	SNAPFERRY_LONG=1 $(GO) test -race -timeout 3h ./transfer/... ./ebs/... ./vsphere/... ./test/...
+	@$(MAKE) --no-print-directory fleet
 	@$(MAKE) --no-print-directory torture TIME=1h
 	@build/fuzz 3m
 

@@ -16,6 +16,7 @@ const usage = `snapferry-lab is a simulated vSphere and AWS in one process.
 Usage:
   snapferry-lab run  [--dir DIR]          serve them until interrupted
   snapferry-lab demo [--snapferry FILE]   replicate, restore and prove a VM
+  snapferry-lab console [--snapferry FILE] [--vms N]   the service with its console, on VMs that write
 
 Flags:
 `
@@ -24,6 +25,7 @@ type options struct {
 	dir       string // folder for everything on disk
 	keep      bool   // leave the folder
 	snapferry string // the binary that the demo runs
+	vms       int    // how many more VMs the console has
 }
 
 func main() {
@@ -43,7 +45,8 @@ func run(ctx context.Context, args []string) error {
 	fs.SortFlags = false
 	fs.StringVar(&o.dir, "dir", "", "`folder` for everything on disk (default: a temporary one, removed at the end)")
 	fs.BoolVar(&o.keep, "keep", false, "leave the temporary folder")
-	fs.StringVar(&o.snapferry, "snapferry", "snapferry", "the snapferry `program` that demo runs")
+	fs.StringVar(&o.snapferry, "snapferry", "snapferry", "the snapferry `program` that demo and console run")
+	fs.IntVar(&o.vms, "vms", 20, "so many small VMs more, for console")
 	fs.Usage = func() { fmt.Printf("%s%s", usage, fs.FlagUsages()) }
 	if err := fs.Parse(args); err != nil {
 		return err
@@ -54,9 +57,11 @@ func run(ctx context.Context, args []string) error {
 		verb = serve
 	case "demo":
 		verb = demo
+	case "console":
+		verb = serveConsole
 	default:
 		fs.Usage()
-		return fmt.Errorf("%q is neither run nor demo", fs.Arg(0))
+		return fmt.Errorf("%q is none of run, demo and console", fs.Arg(0))
 	}
 	if o.dir == "" {
 		dir, err := os.MkdirTemp("", "snapferry-lab-")

@@ -3,6 +3,7 @@ package main
 import (
 	"os"
 	"runtime/debug"
+	_ "time/tzdata" // policies name time zones, and an appliance may have no zoneinfo
 
 	"golang.org/x/term"
 
@@ -36,8 +37,10 @@ func newProgram(stop *interrupts) *cli.Program {
 	}
 	p.Commands = []*cli.Command{
 		vmsCommand(), syncCommand(stop), pointsCommand(), verifyCommand(stop), restoreCommand(stop),
-		pruneCommand(),
-		cleanCommand(), versionCommand(), cli.HelpCommand(p),
+		pruneCommand(), cleanCommand(),
+		runCommand(), statusCommand(), pauseCommand(), resumeCommand(), cancelCommand(), runsCommand(), logCommand(),
+		wavesCommand(), policiesCommand(), assignCommand(), markCommand(), exportCommand(), importCommand(),
+		tokenCommand(), migrateCommand(), versionCommand(), cli.HelpCommand(p),
 	}
 	return p
 }

@@ -17,6 +17,7 @@ import (
 type syncOptions struct {
 	plan     bool
 	seed     bool
+	alone    bool // beside a daemon, not through it
 	parallel int
 	rate     config.Rate
 	progress string
@@ -27,6 +28,9 @@ whole disk, and says why), writes it into EBS snapshots, and removes the VM
 snapshot. Where nothing changed the last recovery point is confirmed instead.
 
 VM is an inventory path, a name, a moref or an instance UUID.
+
+Where snapferry run serves this machine, sync has it replicate the VMs now, by
+their policies, and shows how far it is.
 
 Ctrl-C ends in order: disks are detached and the VM snapshot is removed before
 the process ends; drafts in AWS that hold blocks are kept, and the next sync goes
@@ -67,6 +71,11 @@ func syncCommand(stop *interrupts) *cli.Command {
 				if o.plan {
 					return w.plan(ctx, *o, args)
 				}
+				if through, err := throughDaemon(own, o, w); err != nil {
+					return nil, err
+				} else if through {
+					return w.syncAtDesk(ctx, *o, args)
+				}
 				return w.sync(ctx, stop, *o, args)
 			}
 		},
@@ -76,6 +85,7 @@ func syncCommand(stop *interrupts) *cli.Command {
 func syncFlags(fs *pflag.FlagSet, o *syncOptions, s *settings) {
 	fs.BoolVar(&o.plan, "plan", false, "say what would be done and what it would cost; change nothing")
 	fs.Func("rate", "`rate` to assume in --plan, such as 100MB/s", func(v string) error { return o.rate.UnmarshalText([]byte(v)) })
+	fs.BoolVar(&o.alone, "alone", false, "run the cycle here, also where a daemon runs on this machine")
 	fs.IntVar(&o.parallel, "parallel", 1, "`number` of VMs at once")
 	fs.BoolVar(&o.seed, "seed", false, "copy every disk whole into snapshots without a parent")
 	progressFlag(fs, &o.progress)
@@ -164,7 +174,7 @@ func (w *wire) cycle(ctx context.Context, stop *interrupts, show *display, o syn
 		calls = nil // the counters are the process's: side by side they would count for each other
 	}
 	p := transfer.NewProgress(env.Now, calls)
-	run := &running{name: src.name, progress: p}
+	run := &running{name: src.name, report: p.Report}
 	if err := ctx.Err(); err != nil { // interrupted before its turn
 		r := p.Report()
 		r.VMName, r.Outcome = src.name, transfer.OutcomeFailed
@@ -190,17 +200,17 @@ func (w *wire) cycle(ctx context.Context, stop *interrupts, show *display, o syn
 
 // running is a cycle as a subject for the display.
 type running struct {
-	name     string
-	progress *transfer.Progress
+	name   string
+	report func() transfer.Report
 }
 
 func (r *running) title() string { return r.name }
-func (r *running) step() string  { return stepText(r.progress.Report()) }
-func (r *running) event() any    { return r.progress.Report() }
+func (r *running) step() string  { return stepText(r.report()) }
+func (r *running) event() any    { return r.report() }
 
 func (r *running) tracks() []track {
 	var ts []track
-	for _, d := range r.progress.Report().Disks {
+	for _, d := range r.report().Disks {
 		if d.CopyStarted.IsZero() {
 			continue
 		}
@@ -238,4 +248,4 @@ func stepText(r transfer.Report) string {
 }
 
 // leaves says what exists now and would stay behind.
-func (r *running) leaves() []string { return leftovers(r.name, r.progress.Report()) }
+func (r *running) leaves() []string { return leftovers(r.name, r.report()) }

@@ -24,6 +24,10 @@ type wire struct {
 	cfg config.Config
 	std cli.Streams
 
+	// Told of every request, for metrics; nil where nobody counts.
+	traceVCenter func(op string, took time.Duration, err error)
+	traceAWS     func(ebs.Exchange)
+
 	vc  *vsphere.Client
 	aws *ebs.Store
 }
@@ -52,7 +56,7 @@ func (w *wire) vcenter(ctx context.Context) (*vsphere.Client, error) {
 	var err error
 	w.vc, err = vsphere.Dial(ctx, vsphere.Config{
 		URL: c.URL, Username: c.User, Password: c.Password.Reveal(),
-		Insecure: c.Insecure, CACertFiles: c.CACerts, Thumbprint: c.Thumbprint, KnownHosts: c.KnownHosts,
+		Insecure: c.Insecure, CACertFiles: c.CACerts, Thumbprint: c.Thumbprint, KnownHosts: c.KnownHosts, Trace: w.traceVCenter,
 	})
 	if err != nil {
 		w.vc = nil
@@ -72,7 +76,7 @@ func (w *wire) store(ctx context.Context) (*ebs.Store, error) {
 		Region: a.Region, Profile: a.Profile, CABundle: a.CABundle,
 		EBSEndpoint: a.Endpoints.EBS, EC2Endpoint: a.Endpoints.EC2, STSEndpoint: a.Endpoints.STS,
 		Puts: t.Puts, Gets: t.Gets, BytesPerSecond: int64(t.Limit),
-		PutsPerSecondPerAccount: a.PutsPerSecond, GetsPerSecondPerAccount: a.GetsPerSecond,
+		PutsPerSecondPerAccount: a.PutsPerSecond, GetsPerSecondPerAccount: a.GetsPerSecond, Trace: w.traceAWS,
 	})
 	if err != nil {
 		return nil, err
@@ -89,6 +93,10 @@ func (w *wire) inventory(ctx context.Context) ([]transfer.VM, error) {
 	if err != nil {
 		return nil, err
 	}
+	return inventory(ctx, vc)
+}
+
+func inventory(ctx context.Context, vc *vsphere.Client) ([]transfer.VM, error) {
 	all, err := vc.VMs(ctx)
 	for i := range all {
 		for j := range all[i].Disks {
