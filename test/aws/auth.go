@@ -50,6 +50,8 @@ func (c *call) expiredToken() *apiError {
 	switch c.service {
 	case serviceEBS:
 		return &apiError{status: 403, code: "ExpiredTokenException", message: textExpired}
+	case serviceSSM:
+		return &apiError{status: 400, code: "ExpiredTokenException", message: textExpired}
 	case serviceSTS:
 		return &apiError{status: 403, code: "ExpiredToken", message: textExpired}
 	}

@@ -90,7 +90,10 @@ func (e *Emulator) SetEncryptionByDefault(on bool) {
 // "ebs:PutSnapshotBlock", "ec2:CreateTags", "kms:Decrypt"; nil allows all.
 // StartSnapshot with tags also asks for ec2:CreateTags; what touches encrypted
 // data asks for kms:GenerateDataKeyWithoutPlaintext (start), kms:GenerateDataKey
-// (put) or kms:Decrypt (get, and start with an encrypted parent).
+// (put) or kms:Decrypt (get, and start with an encrypted parent). In EC2, calls
+// that make something with tags ask for ec2:CreateTags, RunInstances with a
+// profile for iam:PassRole, and encrypted volumes for kms:CreateGrant: without
+// it the launch or the volume fails after the answer.
 func (e *Emulator) Deny(denied func(action string) bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -122,6 +125,18 @@ func (e *Emulator) setExpired(on bool) {
 func (e *Emulator) SetCredentials(keyID, secret, sessionToken string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.creds = credentials{keyID, secret, sessionToken}
+}
+
+// ReplaceCredentials is SetCredentials for a session that ends and is followed
+// by another: requests with the old key are answered as expired.
+func (e *Emulator) ReplaceCredentials(keyID, secret, sessionToken string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.ended == nil {
+		e.ended = map[string]bool{}
+	}
+	e.ended[e.creds.keyID] = true
 	e.creds = credentials{keyID, secret, sessionToken}
 }
 

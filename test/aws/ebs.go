@@ -56,7 +56,7 @@ func ebsRoute(method, path string) (op string, p ebsPath) {
 func (c *call) route(sig *signature) {
 	op, path := ebsRoute(c.r.Method, c.r.URL.Path)
 	switch {
-	case sig != nil && (sig.service == serviceEBS || sig.service == serviceEC2 || sig.service == serviceSTS):
+	case sig != nil && (sig.service == serviceEBS || sig.service == serviceEC2 || sig.service == serviceSTS || sig.service == serviceSSM):
 		c.service = sig.service
 	case strings.HasPrefix(c.r.URL.Path, "/snapshots"):
 		c.service = serviceEBS
@@ -68,6 +68,10 @@ func (c *call) route(sig *signature) {
 		if op == "" {
 			c.op = "UnknownOperation"
 		}
+		return
+	}
+	if c.service == serviceSSM {
+		c.op = ssmOp(c.r)
 		return
 	}
 	c.params = parseParams(c.r, c.body)

@@ -14,10 +14,13 @@ type filter struct {
 }
 
 // filters takes Filter.N.Name and Filter.N.Value.M.
-func (p *params) filters() []filter {
+func (p *params) filters() []filter { return p.filtersNamed("Filter") }
+
+// filtersNamed is filters for the calls that spell the list otherwise.
+func (p *params) filtersNamed(list string) []filter {
 	var out []filter
-	for _, i := range p.numbers("Filter") {
-		f := filter{name: p.str(fmt.Sprintf("Filter.%d.Name", i)), values: p.list(fmt.Sprintf("Filter.%d.Value", i))}
+	for _, i := range p.numbers(list) {
+		f := filter{name: p.str(fmt.Sprintf("%s.%d.Name", list, i)), values: p.list(fmt.Sprintf("%s.%d.Value", list, i))}
 		if f.name == "" {
 			p.fail("MissingParameter", "The request must contain the parameter Filter.Name")
 		}
@@ -29,17 +32,54 @@ func (p *params) filters() []filter {
 	return out
 }
 
-// resource is what filters look at: fields by filter name, and tags.
+// resource is what filters look at: fields by filter name, those that have any
+// number of values, and tags.
 type resource struct {
 	fields map[string]string
+	many   map[string][]string
 	tags   []tag
+}
+
+// describable are the items of Describe calls. The resource of the zero item
+// has all filters that the call knows.
+type describable interface{ resource() resource }
+
+// pageOf filters the items and cuts out the page that was asked for.
+func pageOf[T describable](c *call, items []T, fs []filter, g paging) ([]T, *string, *apiError) {
+	var zero T
+	if err := zero.resource().check(fs); err != nil {
+		return nil, nil, err
+	}
+	var matched []T
+	for _, x := range items {
+		if x.resource().matches(fs) {
+			matched = append(matched, x)
+		}
+	}
+	from, to, next, err := c.slice(g, len(matched))
+	if err != nil {
+		return nil, nil, err
+	}
+	return matched[from:to], next, nil
+}
+
+// tagsOf takes the tags back out of what a Describe call shows.
+func tagsOf(set *xmlTags) []tag {
+	if set == nil {
+		return nil
+	}
+	out := make([]tag, 0, len(set.Items))
+	for _, t := range set.Items {
+		out = append(out, tag(t))
+	}
+	return out
 }
 
 // check rejects filters that the kind of resource does not have.
 func (r resource) check(fs []filter) *apiError {
 	for _, f := range fs {
 		_, known := r.fields[f.name]
-		if !known && f.name != "tag-key" && f.name != "tag-value" && !strings.HasPrefix(f.name, "tag:") {
+		if _, also := r.many[f.name]; !known && !also && f.name != "tag-key" && f.name != "tag-value" && !strings.HasPrefix(f.name, "tag:") {
 			return ec2Fault("InvalidParameterValue", "The filter '%s' is invalid", f.name)
 		}
 	}
@@ -74,7 +114,10 @@ func (r resource) matchesOne(f filter) bool {
 			have = append(have, t.Value)
 		}
 	default:
-		have = []string{r.fields[f.name]}
+		if one, ok := r.fields[f.name]; ok {
+			have = []string{one}
+		}
+		have = append(have, r.many[f.name]...)
 	}
 	for _, h := range have {
 		for _, v := range f.values {

@@ -15,30 +15,28 @@ type tagged struct {
 	id, kind string
 	mu       *sync.Mutex
 	tags     *tagSet
+	m        *meta // of a resource of the cloud; its lock is mu
 }
 
 // tagged finds the resources by ID, or fails as EC2 does.
 func (e *Emulator) tagged(ids []string) ([]tagged, *apiError) {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
+	unlock := e.lockCloud()
+	defer unlock()
 	var out []tagged
 	for _, id := range ids {
-		switch prefix, _, _ := strings.Cut(id, "-"); prefix {
-		case "snap":
-			s := e.snapshots[id]
+		if strings.HasPrefix(id, "snap-") {
+			s := e.lookup(id)
 			if s == nil || s.owner != e.opt.AccountID {
 				return nil, ec2Fault("InvalidSnapshot.NotFound", "The snapshot ID '%s' does not exist", id)
 			}
-			out = append(out, tagged{id, "snapshot", &s.mu, &s.tags})
-		case "vol":
-			v := e.volumes[id]
-			if v == nil {
-				return nil, ec2Fault("InvalidVolume.NotFound", "The volume '%s' does not exist.", id)
-			}
-			out = append(out, tagged{id, "volume", &v.mu, &v.tags})
-		default:
-			return nil, ec2Fault("InvalidID", "The ID '%s' is not valid", id)
+			out = append(out, tagged{id, "snapshot", &s.mu, &s.tags, nil})
+			continue
 		}
+		kind, m, err := e.metaOf(id)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, tagged{id, kind, &e.cloud.mu, &m.tags, m})
 	}
 	return out, nil
 }
@@ -77,6 +75,9 @@ func (c *call) createTags(p *params) (any, *apiError) {
 	}
 	for _, r := range resources {
 		r.mu.Lock()
+		if r.m != nil {
+			r.m.retag(c.e)
+		}
 		for _, t := range tags {
 			r.tags.set(t.Key, t.Value)
 		}
@@ -131,6 +132,9 @@ func (c *call) deleteTags(p *params) (any, *apiError) {
 	}
 	for _, r := range resources {
 		r.mu.Lock()
+		if r.m != nil {
+			r.m.retag(c.e)
+		}
 		if len(tags) == 0 {
 			clear(r.tags.m)
 		}
@@ -177,7 +181,11 @@ func (c *call) describeTags(p *params) (any, *apiError) {
 	var items []xmlTagItem
 	for _, r := range resources {
 		r.mu.Lock()
-		for _, t := range r.tags.list() {
+		list := r.tags.list()
+		if r.m != nil {
+			list = c.e.shownTags(r.m)
+		}
+		for _, t := range list {
 			x := xmlTagItem{r.id, r.kind, t.Key, t.Value}
 			if x.resource().matches(fs) {
 				items = append(items, x)
@@ -194,32 +202,34 @@ func (c *call) describeTags(p *params) (any, *apiError) {
 
 // ownIDs lists the account's resources that can have tags.
 func (e *Emulator) ownIDs() []string {
-	e.mu.RLock()
-	defer e.mu.RUnlock()
-	var ids []string
-	for id, s := range e.snapshots {
+	defer e.lockCloud()()
+	ids := e.cloudIDs()
+	for _, s := range e.sortedSnapshots() {
 		if s.owner == e.opt.AccountID {
-			ids = append(ids, id)
+			ids = append(ids, s.id)
 		}
-	}
-	for id := range e.volumes {
-		ids = append(ids, id)
 	}
 	slices.Sort(ids)
 	return ids
 }
 
 // tagSpecifications takes the TagSpecification.N of a create call for one kind.
-func (p *params) tagSpecifications(kind string) []tag {
-	var out []tag
+func (p *params) tagSpecifications(kind string) []tag { return p.tagsByKind(kind)[kind] }
+
+// tagsByKind is tagSpecifications for a call that makes resources of several kinds.
+func (p *params) tagsByKind(kinds ...string) map[string][]tag {
+	out := map[string][]tag{}
 	for _, i := range p.numbers("TagSpecification") {
 		prefix := fmt.Sprintf("TagSpecification.%d", i)
-		if got := p.str(prefix + ".ResourceType"); got != kind {
-			p.fail("InvalidParameterValue", "'%s' is not a valid taggable resource type for this operation.", got)
+		kind := p.str(prefix + ".ResourceType")
+		if !slices.Contains(kinds, kind) {
+			p.fail("InvalidParameterValue", "'%s' is not a valid taggable resource type for this operation.", kind)
 		}
 		tags, _ := p.tags(prefix + ".Tag")
-		out = append(out, tags...)
+		out[kind] = append(out[kind], tags...)
 	}
-	checkEC2Tags(p, out)
+	for _, tags := range out {
+		checkEC2Tags(p, tags)
+	}
 	return out
 }

@@ -119,7 +119,7 @@ func TestEC2Errors(t *testing.T) {
 		many[i] = id
 	}
 	_, tooMany := r.ec2.CreateTags(r.ctx, &ec2.CreateTagsInput{Resources: many, Tags: []types.Tag{tag("k", "v")}})
-	_, unknown := r.ec2.DescribeInstances(r.ctx, &ec2.DescribeInstancesInput{})
+	_, unknown := r.ec2.DescribeAccountAttributes(r.ctx, &ec2.DescribeAccountAttributesInput{})
 	for name, k := range map[string]struct {
 		err    error
 		code   string

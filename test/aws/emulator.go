@@ -36,7 +36,7 @@ type Emulator struct {
 
 	mu         sync.RWMutex
 	snapshots  map[string]*snapshot
-	volumes    map[string]*volume
+	cloud      *cloud
 	started    map[string]startRecord // by client token
 	calls      map[string]int
 	misuse     []string
@@ -46,6 +46,7 @@ type Emulator struct {
 	kmsDefault string
 	deny       func(action string) bool
 	creds      credentials
+	ended      map[string]bool // key IDs whose session has ended
 }
 
 // New starts an emulator and returns when it listens.
@@ -58,11 +59,11 @@ func New(opt Options) (*Emulator, error) {
 	e := &Emulator{
 		opt: opt, store: st, limits: newLimits(opt), tokens: newTokenMaker(),
 		closed: make(chan struct{}), encDefault: opt.EncryptionByDefault, kmsDefault: opt.DefaultKMSKey,
-		snapshots: map[string]*snapshot{}, volumes: map[string]*volume{},
+		snapshots: map[string]*snapshot{}, cloud: newCloud(),
 		started: map[string]startRecord{}, calls: map[string]int{},
 		creds: credentials{opt.AccessKeyID, opt.SecretAccessKey, opt.SessionToken},
 	}
-	if err := e.listen(); err != nil {
+	if err := errors.Join(e.seedNetwork(), e.listen()); err != nil {
 		return nil, errors.Join(err, st.close())
 	}
 	return e, nil
@@ -109,7 +110,7 @@ func (e *Emulator) Close() error {
 	return e.closeErr
 }
 
-// URL is the base URL of the listener that serves all three services.
+// URL is the base URL of the listener that serves all services.
 func (e *Emulator) URL() string { return e.url }
 
 // EBSEndpoint is the endpoint URL of EBS direct.
@@ -117,6 +118,9 @@ func (e *Emulator) EBSEndpoint() string { return e.url }
 
 // EC2Endpoint is the endpoint URL of EC2.
 func (e *Emulator) EC2Endpoint() string { return e.url }
+
+// SSMEndpoint is the endpoint URL of SSM.
+func (e *Emulator) SSMEndpoint() string { return e.url }
 
 // STSEndpoint is the endpoint URL of STS.
 func (e *Emulator) STSEndpoint() string { return e.url }
@@ -130,6 +134,7 @@ func (e *Emulator) CACert() []byte { return e.caPEM }
 func (e *Emulator) Env() []string {
 	env := []string{
 		"AWS_ENDPOINT_URL_EBS=" + e.url, "AWS_ENDPOINT_URL_EC2=" + e.url, "AWS_ENDPOINT_URL_STS=" + e.url,
+		"AWS_ENDPOINT_URL_SSM=" + e.url,
 		"AWS_REGION=" + e.opt.Region, "AWS_DEFAULT_REGION=" + e.opt.Region,
 		"AWS_ACCESS_KEY_ID=" + e.opt.AccessKeyID, "AWS_SECRET_ACCESS_KEY=" + e.opt.SecretAccessKey,
 		"AWS_EC2_METADATA_DISABLED=true",

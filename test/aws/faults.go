@@ -22,6 +22,17 @@ const (
 	// LieStale: DescribeSnapshots shows the snapshot IDs it is asked for as
 	// pending still.
 	LieStale = "stale"
+	// LieNoBoot: RunInstances and StartInstances start a guest that never comes
+	// up: it runs, its instance status is impaired, its console shows a panic.
+	LieNoBoot = "no-boot"
+	// LieBadHost: the same, with the system status impaired as well.
+	LieBadHost = "bad-host"
+	// LieStuck: StopInstances and DetachVolume never get there, except by force.
+	LieStuck = "stuck"
+
+	// lieFailure is what a TaskFault becomes: the call is accepted, and what it
+	// began fails.
+	lieFailure = "failure"
 )
 
 var lies = map[string][]string{
@@ -31,6 +42,16 @@ var lies = map[string][]string{
 	opList:              {LieEmptyPage},
 	opChanged:           {LieEmptyPage},
 	"DescribeSnapshots": {LieStale},
+	"RunInstances":      {LieNoBoot, LieBadHost},
+	"StartInstances":    {LieNoBoot, LieBadHost},
+	"StopInstances":     {LieStuck},
+	"DetachVolume":      {LieStuck},
+}
+
+// canFail are the calls of EC2 that begin something which may fail later.
+var canFail = map[string]bool{
+	"RegisterImage": true, "RunInstances": true, "StartInstances": true, "CreateVolume": true, "ModifyVolume": true,
+	"CreateReplaceRootVolumeTask": true, "ImportImage": true,
 }
 
 // play does what a fired rule says before the operation. ended means that the
@@ -61,6 +82,10 @@ func (c *call) play() (rep *reply, ended bool) {
 	case fault.TaskFault:
 		if c.op == opComplete {
 			c.lie = LieLateError
+			return nil, false
+		}
+		if c.service == serviceEC2 && canFail[c.op] {
+			c.lie = lieFailure
 			return nil, false
 		}
 	case fault.Lie:
@@ -103,6 +128,8 @@ func (c *call) throttled(reason string) *apiError {
 			reason = "ACCOUNT_THROTTLED"
 		}
 		return &apiError{status: 400, code: "RequestThrottledException", message: "Rate exceeded", reason: reason}
+	case serviceSSM:
+		return &apiError{status: 400, code: "ThrottlingException", message: "Rate exceeded"}
 	case serviceSTS:
 		return &apiError{status: 400, code: "Throttling", message: "Rate exceeded"}
 	}
@@ -121,7 +148,7 @@ var ebsStatus = map[string]int{
 // ec2Status has the status of EC2 error codes that are not 400.
 var ec2Status = map[string]int{
 	"RequestLimitExceeded": 503, "InternalError": 500, "InternalFailure": 500, "Unavailable": 503, "ServiceUnavailable": 503,
-	"UnauthorizedOperation": 403, "AuthFailure": 401, "DryRunOperation": 412,
+	"UnauthorizedOperation": 403, "InsufficientInstanceCapacity": 500, "InsufficientHostCapacity": 500, "AuthFailure": 401, "DryRunOperation": 412,
 }
 
 // namedError makes the error that the Detail of a fault names: a code, a code

@@ -44,6 +44,26 @@ type Options struct {
 	// PropagationDelay is how long after StartSnapshot puts may answer 404
 	// (two of three do), and how long after completion reads answer 404.
 	PropagationDelay time.Duration
+	// The compute side moves on by Now too; without delays a new state is there
+	// at the next call after the one that began it.
+	//
+	// BootDelay is the time from pending to running, StatusDelay from running to
+	// checks that are no more "initializing", AgentDelay from running until SSM
+	// knows the instance, StopDelay and TerminateDelay what their names say.
+	BootDelay, StatusDelay, AgentDelay, StopDelay, TerminateDelay time.Duration
+	// VolumeDelay is what each of creating, attaching, detaching, modifying and
+	// deleting a volume takes, ImageDelay the time from pending to available,
+	// TaskDelay what a replacement of a root volume, an import and a command take.
+	VolumeDelay, ImageDelay, TaskDelay time.Duration
+	// VisibleDelay is how long a fresh resource of EC2 answers NotFound and is
+	// left out of listings, TagDelay how long its tags, and changes of them, are
+	// not shown. Snapshots have neither.
+	VisibleDelay, TagDelay time.Duration
+	// MaxVCPUs is the quota of vCPUs of what is pending or running; 0 is none.
+	MaxVCPUs int
+	// NoDefaultVPC leaves out the default VPC that new accounts have.
+	NoDefaultVPC bool
+
 	// OddPages makes listings answer empty and short pages with a token.
 	OddPages bool
 

@@ -35,7 +35,10 @@ func parseParams(r *http.Request, body []byte) *params {
 
 // subject is the resource that fault rules know the call by.
 func (p *params) subject() string {
-	for _, k := range []string{"SnapshotId", "SnapshotId.1", "ResourceId.1", "VolumeId", "VolumeId.1"} {
+	for _, k := range []string{
+		"SnapshotId", "SnapshotId.1", "ResourceId.1", "VolumeId", "VolumeId.1", "InstanceId", "InstanceId.1", "ImageId", "ImageId.1",
+		"ReplaceRootVolumeTaskId.1", "ImportTaskId.1",
+	} {
 		if v := p.values.Get(k); v != "" {
 			return v
 		}
@@ -84,6 +87,45 @@ func (p *params) integer(key string) int64 {
 	return n
 }
 
+// optBool and optInt return nil for a missing value.
+func (p *params) optBool(key string) *bool {
+	if !p.has(key) {
+		return nil
+	}
+	v := p.boolean(key)
+	return &v
+}
+
+func (p *params) optInt(key string) *int64 {
+	if !p.has(key) {
+		return nil
+	}
+	v := p.integer(key)
+	return &v
+}
+
+// any reports whether a parameter starts with prefix.
+func (p *params) any(prefix string) bool {
+	for k := range p.values {
+		if strings.HasPrefix(k, prefix) {
+			return true
+		}
+	}
+	return false
+}
+
+// oneOf is str for a value of a fixed set; empty is allowed.
+func (p *params) oneOf(key string, allowed ...string) string {
+	v := p.str(key)
+	if v != "" && !slices.Contains(allowed, v) {
+		p.fail("InvalidParameterValue", "Value (%s) for parameter %s is invalid. Expected one of: %s.", v, key, strings.Join(allowed, ", "))
+	}
+	return v
+}
+
+// encodeValues writes parameters in one order.
+func encodeValues(v map[string][]string) string { return url.Values(v).Encode() }
+
 // list takes Prefix.1, Prefix.2, …
 func (p *params) list(prefix string) []string {
 	var out []string
@@ -129,7 +171,15 @@ func (p *params) fail(code, format string, args ...any) {
 
 // finish reports the first bad or unknown parameter, or the end of a dry run.
 func (p *params) finish() *apiError {
-	dry := p.boolean("DryRun")
+	if err := p.complete(); err != nil {
+		return err
+	}
+	return p.dryRun()
+}
+
+// complete is finish for calls that look at the account before a dry run ends.
+func (p *params) complete() *apiError {
+	p.boolean("DryRun")
 	if p.err != nil {
 		return p.err
 	}
@@ -138,7 +188,12 @@ func (p *params) finish() *apiError {
 			return ec2Fault("UnknownParameter", "The parameter %s is not recognized", k)
 		}
 	}
-	if dry {
+	return nil
+}
+
+// dryRun ends a dry run; complete has been called.
+func (p *params) dryRun() *apiError {
+	if strings.EqualFold(p.values.Get("DryRun"), "true") {
 		return ec2Fault("DryRunOperation", "Request would have succeeded, but DryRun flag is set.")
 	}
 	return nil

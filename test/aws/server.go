@@ -18,7 +18,7 @@ type call struct {
 	e          *Emulator
 	r          *http.Request
 	requestID  string
-	service    string // ebs, ec2, sts
+	service    string // ebs, ec2, sts, ssm
 	op         string
 	subject    string // the snapshot (or other resource) it is about, if any
 	body       []byte
@@ -57,7 +57,7 @@ func (c *call) release() {
 	}
 }
 
-// ServeHTTP serves all three services.
+// ServeHTTP serves all services.
 func (e *Emulator) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e.active.RLock()
 	defer e.active.RUnlock()
@@ -150,6 +150,8 @@ func (c *call) do() *reply {
 		rep, err = c.doEBS()
 	case serviceSTS:
 		rep, err = c.doSTS()
+	case serviceSSM:
+		rep, err = c.doSSM()
 	default:
 		rep, err = c.doEC2()
 	}
@@ -165,6 +167,8 @@ func (c *call) fail(err *apiError) *reply {
 		return ebsError(err)
 	case serviceSTS:
 		return stsError(err, c.requestID)
+	case serviceSSM:
+		return ssmError(err)
 	}
 	return ec2Error(err, c.requestID)
 }

@@ -20,6 +20,7 @@ const (
 	serviceEBS = "ebs"
 	serviceEC2 = "ec2"
 	serviceSTS = "sts"
+	serviceSSM = "ssm"
 )
 
 const (
@@ -95,8 +96,11 @@ func (c *call) authenticate(s *signature) *apiError {
 	}
 	e := c.e
 	e.mu.RLock()
-	creds, expired := e.creds, e.expired
+	creds, expired, ended := e.creds, e.expired, e.ended[s.keyID]
 	e.mu.RUnlock()
+	if ended && s.keyID != creds.keyID {
+		return c.expiredToken()
+	}
 	if s.keyID != creds.keyID {
 		return c.authError(authUnknownKey, "")
 	}
