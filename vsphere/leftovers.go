@@ -51,8 +51,24 @@ func (c *Client) Leftovers(ctx context.Context, vms []transfer.VMID) ([]transfer
 	return all, nil
 }
 
-// everywhere fetches properties of all objects of some kinds, and of others.
+// views is how often a list is begun anew whose view went with its session.
+const views = 3
+
+// everywhere fetches properties of all objects of some kinds, and of others. It
+// needs a view, which ends with the session: where that was begun anew meanwhile
+// the view is missing, or, since missing objects are no fault here, all that is
+// in it.
 func (c *Client) everywhere(ctx context.Context, kinds []string, props []types.PropertySpec, also ...types.ObjectSpec) (*facts, error) {
+	for try := 1; ; try++ {
+		session := c.logins()
+		f, err := c.inView(ctx, kinds, props, also)
+		if (c.logins() == session && !isGone(err, "ContainerView")) || ctx.Err() != nil || try == views {
+			return f, err
+		}
+	}
+}
+
+func (c *Client) inView(ctx context.Context, kinds []string, props []types.PropertySpec, also []types.ObjectSpec) (*facts, error) {
 	view, err := methods.CreateContainerView(ctx, c.vim, &types.CreateContainerView{
 		This: *c.vim.ServiceContent.ViewManager, Container: c.vim.ServiceContent.RootFolder, Type: kinds, Recursive: true})
 	if err != nil {

@@ -132,6 +132,14 @@ func (s *sessionTripper) relogin(ctx context.Context, seen int64) error {
 	return nil
 }
 
+// logins is how often the session was begun anew.
+func (c *Client) logins() int64 {
+	if s, ok := c.vim.RoundTripper.(*sessionTripper); ok {
+		return s.logins.Load()
+	}
+	return 0
+}
+
 func isLogin(req soap.HasFault) bool {
 	switch req.(type) {
 	case *methods.LoginBody, *methods.LogoutBody:

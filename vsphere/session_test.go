@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -52,6 +53,21 @@ func TestSessionsDieAnywhere(t *testing.T) {
 	}
 	e.faults.Clear()
 	e.clean()
+}
+
+// TestSessionsDieInLists: a list of all VMs hangs on a view, which ends with the
+// session.
+func TestSessionsDieInLists(t *testing.T) {
+	e := start(t)
+	e.addVM(vcenter.VMSpec{Name: "app01", Disks: []vcenter.DiskSpec{{Size: mib}}})
+	for i := range 4 {
+		e.faults.Clear()
+		e.faults.Add(fault.Rule{Op: "*", Kind: fault.DeadSession, Skip: i, Times: 2})
+		vms, err := e.c.VMs(e.ctx)
+		if err != nil || len(vms) == 0 || !slices.ContainsFunc(vms, func(vm transfer.VM) bool { return vm.Name == "app01" }) {
+			t.Errorf("killed before calls %d and %d: %d VMs, %v", i, i+1, len(vms), err)
+		}
+	}
 }
 
 func TestOneLoginForMany(t *testing.T) {

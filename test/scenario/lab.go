@@ -1,10 +1,13 @@
 package scenario
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -29,8 +32,11 @@ type LabWorld struct {
 	Appliance *hotadd.Appliance
 	// VCenterFaults and AWSFaults are the rules of the two simulators.
 	VCenterFaults, AWSFaults *fault.Set
-	options                  LabOptions
-	made                     atomic.Int64
+	// VCenterWire and AWSWire are what the connections of a Wired lab run
+	// through.
+	VCenterWire, AWSWire *fault.Wire
+	options              LabOptions
+	made                 atomic.Int64
 }
 
 // LabOptions are what stories about failures want otherwise than the rest.
@@ -40,6 +46,12 @@ type LabOptions struct {
 	VSphere vsphere.Timing
 	EBS     ebs.Timing
 	HotAdd  hotadd.Timing
+	// Wired puts a fault.Wire before both services. Host is the name by which
+	// they are called then; empty is the loopback address.
+	Wired bool
+	Host  string
+	// Profile is of the shared AWS configuration; empty is the environment.
+	Profile string
 }
 
 // labTiming waits as long as a loaded machine under the race detector needs,
@@ -95,26 +107,60 @@ func NewLab(t *testing.T, tune ...func(*LabOptions)) *LabWorld {
 func (w *LabWorld) connect(t *testing.T) {
 	t.Helper()
 	l := w.Lab
-	u := *l.VCenter.URL()
+	if w.options.Wired {
+		w.VCenterWire = openWire(t, l.VCenter.URL().Host)
+		w.AWSWire = openWire(t, strings.TrimPrefix(l.AWS.EBSEndpoint(), "http://"))
+	}
+	w.VSphere = w.Dial(t)
+	endpoint := l.AWS.EBSEndpoint() // of all services
+	if w.options.Wired {
+		endpoint = "http://" + w.named(w.AWSWire)
+	}
+	var err error
+	if w.Store, err = ebs.Open(t.Context(), ebs.Config{
+		Region: "us-east-1", Profile: w.options.Profile,
+		EBSEndpoint: endpoint, EC2Endpoint: endpoint, STSEndpoint: endpoint, Timing: w.options.EBS,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	w.Restart(t)
+}
+
+func openWire(t *testing.T, target string) *fault.Wire {
+	t.Helper()
+	w, err := fault.NewWire(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	return w
+}
+
+// named is the address of a wire, by name if the lab has one.
+func (w *LabWorld) named(wire *fault.Wire) string {
+	_, port, _ := net.SplitHostPort(wire.Addr())
+	return net.JoinHostPort(cmp.Or(w.options.Host, "127.0.0.1"), port)
+}
+
+// Dial logs in to the lab's vCenter, for as long as the test runs.
+func (w *LabWorld) Dial(t *testing.T) *vsphere.Client {
+	t.Helper()
+	u := *w.Lab.VCenter.URL()
 	password, _ := u.User.Password()
 	user := u.User.Username()
 	u.User = nil
-	var err error
-	w.VSphere, err = vsphere.Dial(t.Context(), vsphere.Config{
-		URL: u.String(), Username: user, Password: password, Thumbprint: l.VCenter.Thumbprint(),
+	if w.options.Wired {
+		u.Host = w.named(w.VCenterWire)
+	}
+	c, err := vsphere.Dial(t.Context(), vsphere.Config{
+		URL: u.String(), Username: user, Password: password, Thumbprint: w.Lab.VCenter.Thumbprint(),
 		Timing: w.options.VSphere,
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = w.VSphere.Close(context.WithoutCancel(t.Context())) }) // before the lab ends
-	if w.Store, err = ebs.Open(t.Context(), ebs.Config{
-		Region:      "us-east-1",
-		EBSEndpoint: l.AWS.EBSEndpoint(), EC2Endpoint: l.AWS.EC2Endpoint(), STSEndpoint: l.AWS.STSEndpoint(), Timing: w.options.EBS,
-	}); err != nil {
-		t.Fatal(err)
-	}
-	w.Restart(t)
+	t.Cleanup(func() { _ = c.Close(context.WithoutCancel(t.Context())) }) // before the lab ends
+	return c
 }
 
 // Restart makes the reader anew, as a process that starts does: it knows of no
@@ -203,17 +249,17 @@ func (w *LabWorld) Make(t *testing.T, spec vcenter.VMSpec) (*vcenter.VM, *VM) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	live := map[int32]*vcenter.Disk{}
-	for _, d := range vm.Disks() {
-		live[d.Key()] = d
+	live := func(i int) *vcenter.Disk { // others may replace a disk
+		all := vm.Disks()
+		return all[slices.IndexFunc(all, func(d *vcenter.Disk) bool { return d.Key() == v.Disks[i].Key })]
 	}
 	for _, d := range info.Disks {
 		v.Disks = append(v.Disks, d.ID)
 	}
-	v.Guest = func(i int) Guest { return live[v.Disks[i].Key] }
-	v.Grow = func(i int, size int64) error { return live[v.Disks[i].Key].Grow(size) }
+	v.Guest = func(i int) Guest { return live(i) }
+	v.Grow = func(i int, size int64) error { return live(i).Grow(size) }
 	v.ResetCBT = func() {
-		for _, d := range live {
+		for _, d := range vm.Disks() {
 			d.ResetCBT()
 		}
 	}

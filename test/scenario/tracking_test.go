@@ -63,6 +63,9 @@ func TestChangeIDsThatDoNotServe(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
+			if !long && c.kind != "" {
+				t.Skip("TestChangeTrackingTable has it; set SNAPFERRY_LONG")
+			}
 			w := scenario.NewLab(t)
 			spec := c.spec
 			spec.Name = "tracked"

@@ -37,6 +37,7 @@ func Store(t *testing.T, fresh func(*testing.T) StoreWorld) {
 		"wrong blocks are refused":           (*storeTest).wrongBlock,
 		"abort deletes drafts only":          (*storeTest).abort,
 		"labels survive":                     (*storeTest).labels,
+		"a conversion is told from a delta":  (*storeTest).conversion,
 		"snapshots of other VMs stay out":    (*storeTest).others,
 		"confirm moves instant and position": (*storeTest).confirm,
 		"suspects are marked":                (*storeTest).suspect,

@@ -205,6 +205,35 @@ func (s *storeTest) labels() {
 	}
 }
 
+// conversion: what was made of a point's boot disk comes back as that, and no
+// point and no baseline comes of it.
+func (s *storeTest) conversion() {
+	boot := s.make(s.spec(), map[int64][]byte{3: content(3)})
+	point := s.list(suiteVM)[boot].Label
+	id := s.make(s.spec(onParent(boot), func(d *transfer.DraftSpec) {
+		d.Label.Kind, d.Label.Converts, d.Label.ChangeID = transfer.Conversion, point.Cycle, ""
+		d.Label.Frozen = point.Frozen
+	}), map[int64][]byte{7: content(7)})
+	s.holds(id, map[int64][]byte{3: content(3), 7: content(7)})
+	var all []transfer.Snapshot
+	for _, n := range s.list(suiteVM) {
+		all = append(all, n)
+	}
+	if l := s.list(suiteVM)[id].Label; l.Kind != transfer.Conversion || l.Converts != point.Cycle || l.Parent != boot {
+		s.Errorf("label %+v", l)
+	}
+	points := transfer.Points(all)
+	if len(points) != 1 || len(points[0].Disks) != 1 || points[0].Disks[0].ID != boot || !points[0].Complete {
+		s.Fatalf("points %+v", points)
+	}
+	if c := points[0].ConversionOf(boot); c == nil || c.ID != id {
+		s.Errorf("the point's conversion is %+v", c)
+	}
+	if base, _ := transfer.Baseline(all, point.Disk); base == nil || base.ID != boot {
+		s.Errorf("the baseline is %+v", base)
+	}
+}
+
 func (s *storeTest) others() {
 	mine := s.make(s.spec(), nil)
 	s.make(s.spec(func(d *transfer.DraftSpec) { d.Label.VM.Moref = "vm-43" }), nil)
