@@ -51,8 +51,8 @@ bench: ## rates as ratios to a bare loop in the same run, CPU per GiB, memory
 	$(GO) test -run '^$$' -bench . -benchtime $(or $(BENCHTIME),3s) ./test/bench/...
 
 .PHONY: torture
-torture: ## crashes, faults and other hands against the real binary, for TIME (270s), from SEED
-	SNAPFERRY_TORTURE_TIME=$(or $(TIME),270s) SNAPFERRY_TORTURE_SEED=$(SEED) $(GO) test -count=1 -timeout 2h -v -run '^TestTorture$$' ./test/torture
+torture: ## crashes, faults and other hands against the real binary, for TIME (240s), from SEED
+	SNAPFERRY_TORTURE_TIME=$(or $(TIME),240s) SNAPFERRY_TORTURE_SEED=$(SEED) $(GO) test -count=1 -timeout 2h -v -run '^TestTorture$$' ./test/torture
 
 .PHONY: fleet
 fleet: ## two appliances on one PostgreSQL: killed, frozen, upgraded while they work; takes minutes

@@ -27,6 +27,7 @@ const mostDrafts = 16
 type held struct {
 	aws.SnapshotInfo
 	vm, cycle, frozenAt string
+	disk                string // "2000/6000c29…"
 	key                 int32
 	size                int64
 	ordinal, of         int
@@ -44,7 +45,8 @@ func (l *life) ours() (all []held) {
 			continue
 		}
 		h := held{SnapshotInfo: s, vm: s.Tags["snapferry:vm"], cycle: s.Tags["snapferry:cycle"], frozenAt: s.Tags["snapferry:frozen"]}
-		key, _, _ := strings.Cut(s.Tags["snapferry:disk"], "/")
+		h.disk = s.Tags["snapferry:disk"]
+		key, _, _ := strings.Cut(h.disk, "/")
 		k, err1 := strconv.ParseInt(key, 10, 32)
 		size, err2 := strconv.ParseInt(s.Tags["snapferry:disk-size"], 10, 64)
 		_, err3 := fmt.Sscanf(s.Tags["snapferry:ordinal"], "%d/%d", &h.ordinal, &h.of)
@@ -88,7 +90,7 @@ func (l *life) invariants() {
 		for _, h := range p.disks {
 			if id := h.ID + h.cycle; !l.compared[id] {
 				l.compared[id] = true
-				l.compare(h, h.cycle, false)
+				l.hold(h)
 			}
 		}
 	}
@@ -213,34 +215,62 @@ func (l *life) checkAll() {
 	points := l.completePoints()
 	for i, p := range points {
 		for _, h := range p.disks {
-			l.compare(h, h.cycle, i == len(points)-1)
+			switch {
+			case !l.wrong[h.ID]:
+				l.compare(h, h.cycle, i == len(points)-1)
+			case h.Tags["snapferry:suspect"] == "":
+				l.failf("%s of %s lacks a write that tracking lost, an audit of all blocks has run since, and it is not suspect", h.ID, h.cycle)
+			}
 		}
 	}
 }
 
-// compare holds a snapshot against a disk as a cycle froze it. Behind the
-// disk's end the volume is zeros: whole blocks, or the beginning of each. An
-// absent block of an encrypted snapshot reads as garbage here, never as zeros.
+// hold holds a new snapshot against what its cycle froze. While tracking loses
+// writes it may differ: then it is remembered.
+func (l *life) hold(h held) {
+	if !l.losing {
+		l.compare(h, h.cycle, false)
+	} else if l.differs(h, h.cycle, false) >= 0 {
+		l.wrong[h.ID] = true
+	}
+}
+
+// compare holds a snapshot against a disk as a cycle froze it.
 func (l *life) compare(h held, cycle string, whole bool) {
+	block := l.differs(h, cycle, whole)
+	if block < 0 {
+		l.led.count(func() { l.led.right++ })
+		return
+	}
+	l.failf("%s (disk %d of %s, point of %s, %s because %s) differs from the disk as %s froze it, in block %d",
+		h.ID, h.key, h.vm, h.cycle, h.Tags["snapferry:kind"], h.Tags["snapferry:reason"], cycle, block)
+}
+
+// differs returns the first block in which a snapshot differs from a disk as a
+// cycle froze it, or -1. Behind the disk's end the volume is zeros: whole
+// blocks, or the beginning of each. An absent block of an encrypted snapshot
+// reads as garbage here, never as zeros.
+func (l *life) differs(h held, cycle string, whole bool) int64 {
+	const none = -1
 	path, err := l.frozen(cycle, h.key)
 	if err != nil {
 		l.failf("%s: %v", h.ID, err)
-		return
+		return none
 	}
 	want, err := os.Open(path)
 	if err != nil {
 		l.failf("%s: %v", h.ID, err)
-		return
+		return none
 	}
 	defer want.Close()
 	if st, err := want.Stat(); err != nil || st.Size() != h.size {
 		l.failf("%s is of %d bytes, the frozen disk of cycle %s of %d (%v)", h.ID, h.size, cycle, st.Size(), err)
-		return
+		return none
 	}
 	got, volume, err := l.lab.AWS.Image(h.ID)
 	if err != nil {
 		l.failf("%s: %v", h.ID, err)
-		return
+		return none
 	}
 	a, b := make([]byte, transfer.BlockSize), make([]byte, transfer.BlockSize)
 	for off := int64(0); off < volume; off += transfer.BlockSize {
@@ -248,24 +278,22 @@ func (l *life) compare(h held, cycle string, whole bool) {
 		if off >= h.size && !whole {
 			n = 512
 		}
-		clear(a)
+		clear(a[:n])
 		if off < h.size {
 			if _, err := want.ReadAt(a[:min(int64(n), h.size-off)], off); err != nil && err != io.EOF {
 				l.failf("%s: %v", path, err)
-				return
+				return none
 			}
 		}
 		if _, err := got.ReadAt(b[:n], off); err != nil {
 			l.failf("%s: %v", h.ID, err)
-			return
+			return none
 		}
 		if !bytes.Equal(a[:n], b[:n]) {
-			l.failf("%s (disk %d of %s, point of %s, %s because %s) differs from the disk as %s froze it, in block %d",
-				h.ID, h.key, h.vm, h.cycle, h.Tags["snapferry:kind"], h.Tags["snapferry:reason"], cycle, off/transfer.BlockSize)
-			return
+			return off / transfer.BlockSize
 		}
 	}
-	l.led.count(func() { l.led.right++ })
+	return none
 }
 
 // manifests: the baseline that the appliance believes in is one that AWS holds,

@@ -40,14 +40,16 @@ type moment struct {
 type act struct {
 	args []string
 	when moment
-	do   func() // nil: kill -9
+	do   func()  // nil: kill -9
+	also []*rule // of which it is noted when they fire
 }
 
 // result is how a run ended.
 type result struct {
 	exit   int // -1: killed
 	came   bool
-	step   transfer.Step // at the moment
+	step   transfer.Step            // at the moment
+	fired  map[string]transfer.Step // when each rule of also fired first
 	doc    document
 	stdout string
 	stderr string
@@ -79,6 +81,7 @@ type child struct {
 	step transfer.Step
 	at   transfer.Step // of the moment
 	came bool
+	also map[string]transfer.Step
 }
 
 // strike does what the act says, once.
@@ -130,7 +133,7 @@ func (c *child) listen(r io.Reader, rest *bytes.Buffer) {
 // run runs the child to its end.
 func (l *life) run(a act) result {
 	started := time.Now()
-	c := &child{a: a, cmd: exec.Command(l.bin.path, a.args...)}
+	c := &child{a: a, also: map[string]transfer.Step{}, cmd: exec.Command(l.bin.path, a.args...)}
 	c.cmd.Env, c.cmd.Dir = l.env, l.dir
 	var stdout, rest bytes.Buffer
 	c.cmd.Stdout = &stdout
@@ -154,7 +157,7 @@ func (l *life) run(a act) result {
 	l.led.count(func() { l.led.cpu += c.cmd.ProcessState.UserTime() + c.cmd.ProcessState.SystemTime() })
 	close(ended)
 	watchers.Wait()
-	r := result{came: c.came, step: c.at, stdout: stdout.String(), stderr: rest.String(), took: time.Since(started), hung: hung.Load()}
+	r := result{came: c.came, step: c.at, fired: c.also, stdout: stdout.String(), stderr: rest.String(), took: time.Since(started), hung: hung.Load()}
 	var exit *exec.ExitError
 	switch {
 	case errors.As(err, &exit):
@@ -181,24 +184,45 @@ func (l *life) await(c *child, ended <-chan struct{}) {
 		case <-ended:
 		}
 	case w.rule != nil:
-		look := time.NewTicker(500 * time.Microsecond) // a fault set tells nobody
-		defer look.Stop()
-		for {
-			if l.firedNow(w.rule) > 0 {
-				c.strike()
-				return
-			}
-			select {
-			case <-look.C:
-			case <-ended:
-				if l.firedNow(w.rule) > 0 {
-					c.mu.Lock()
-					c.came, c.at = true, c.step
-					c.mu.Unlock()
-				}
-				return
+		l.awaitRules(c, ended)
+	}
+}
+
+// awaitRules strikes when the moment's rule has fired, and notes when the others
+// did.
+func (l *life) awaitRules(c *child, ended <-chan struct{}) {
+	look := time.NewTicker(500 * time.Microsecond) // a fault set tells nobody
+	defer look.Stop()
+	struck := false
+	for over := false; !over; {
+		select {
+		case <-look.C:
+		case <-ended:
+			over = true
+		}
+		for _, r := range c.a.also {
+			if l.firedNow(r) > 0 {
+				c.noteRule(r.name)
 			}
 		}
+		switch {
+		case struck || l.firedNow(c.a.when.rule) == 0:
+		case over:
+			c.mu.Lock()
+			c.came, c.at = true, c.step
+			c.mu.Unlock()
+		default:
+			struck = true
+			c.strike()
+		}
+	}
+}
+
+func (c *child) noteRule(name string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, known := c.also[name]; !known {
+		c.also[name] = c.step
 	}
 }
 

@@ -5,9 +5,16 @@
 // run the invariants of the product are held against what the simulators hold,
 // never against the program's word.
 //
+// Change tracking that loses writes and says nothing is among the rules. Then
+// and only then a point may differ from what its cycle froze, until an audit
+// meets a lost block: from there on the newest point must be right, and each
+// earlier one of the disk suspect.
+//
 // The work is cut into lives: one lab, a few dozen events. A life depends on
-// its seed as far as the choice of events goes; what a child does between two
-// of them is up to the scheduler. A failure names the seed of its life:
+// its seed, and on what other lives have left to do: rules that never fired go
+// before others, and deaths or faults, whichever a full run lacks more, are the
+// likelier. What a child does between two events is up to the scheduler. A
+// failure names the seed of its life:
 //
 //	make torture SEED=17 TIME=1m     # the first life has seed 17
 //

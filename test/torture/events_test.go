@@ -2,6 +2,7 @@ package torture_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ func (l *life) event() {
 		}
 	}
 	switch n := l.rng.IntN(100); {
-	case n < 42:
+	case n < l.led.deathShare():
 		l.die()
 	case n < 91:
 		l.fault()
@@ -94,25 +95,26 @@ func (l *life) die() {
 		if l.bin.cleans && l.chance(0.15) {
 			l.verb("clean")
 		}
-		if !l.chance(0.65) || l.failed {
+		if !l.chance(0.7) || l.failed {
 			return
 		}
 		l.sweep()
 	}
 }
 
-// fault runs a cycle into one rule, or into one of each service.
+// fault runs a cycle, or a proof, into one rule or several.
 func (l *life) fault() {
-	r, ok := l.led.choose(func(r rule) bool { return !r.verify || len(l.completePoints()) > 0 })
-	if !ok {
+	r, ok := l.led.choose(func(r rule) bool {
+		return (!r.lengthy() || !l.late()) && (!r.verify || len(l.completePoints()) > 0)
+	})
+	switch {
+	case !ok:
+		return
+	case r.silent:
+		l.silentLoss(r)
 		return
 	}
-	rules := []rule{r}
-	if !r.verify && !r.slow && l.chance(0.5) {
-		if second, ok := l.led.choose(func(o rule) bool { return o.aws != r.aws && !o.verify && !o.slow }); ok {
-			rules = append(rules, second)
-		}
-	}
+	rules := l.company(r)
 	var args []string
 	l.quiet = false
 	l.writeEverywhere()
@@ -128,8 +130,37 @@ func (l *life) fault() {
 		}
 		l.arm(r)
 	}
-	res := l.run(act{args: args, when: moment{rule: &r}, do: func() { l.lend(r.hand) }})
+	var also []*rule
+	for i := range rules[1:] {
+		also = append(also, &rules[i+1])
+	}
+	res := l.run(act{args: args, when: moment{rule: &r}, do: func() { l.lend(r.hand) }, also: also})
 	l.judgeFaults(rules, res)
+	if slices.ContainsFunc(rules, func(r rule) bool { return r.hand == "consolidate" }) { // it may have fired for each VM
+		for _, vm := range l.vms {
+			l.consolidate(vm.Name())
+		}
+	}
+}
+
+// company is a rule and others that spoil other calls of the same run: none or
+// one, and up to three while many rules of a full run have not fired yet.
+func (l *life) company(r rule) []rule {
+	rules, ops := []rule{r}, map[string]bool{r.rule.Op: true}
+	most := 1 + l.rng.IntN(2)
+	if l.led.unfired() > len(catalogue())/5 {
+		most = 4
+	}
+	for !r.slow && len(rules) < most {
+		o, ok := l.led.choose(func(o rule) bool {
+			return o.verify == r.verify && !o.lengthy() && !o.silent && !ops[o.rule.Op] && (r.verify || len(rules) > 1 || o.aws != r.aws)
+		})
+		if !ok {
+			break
+		}
+		rules, ops[o.rule.Op] = append(rules, o), true
+	}
+	return rules
 }
 
 // arm puts a rule in place.
@@ -157,16 +188,16 @@ func (l *life) judgeFaults(rules []rule, res result) {
 	l.clearFaults()
 	l.recordf("%s at %s: exit %d %s %v", strings.Join(what, " and "), orDash(string(res.step)), res.exit, res.doc.Error, res.doc.alarms())
 	l.after(res)
-	for i, r := range fired {
+	for _, r := range fired {
 		how := ending(res)
 		if len(fired) > 1 {
 			how += " (beside another fault)"
 		}
-		step := string(res.step)
-		if i > 0 || !res.came {
-			step = "" // the first one's moment was watched
+		step, second := res.fired[r.name]
+		if !second && res.came {
+			step = res.step
 		}
-		l.led.note(r.name, step, how)
+		l.led.note(r.name, string(step), how)
 		if r.verify && res.exit == 4 && r.rule.Kind != fault.WrongBytes {
 			l.failf("verify calls a right point wrong: %s", short(res.stdout))
 		}
@@ -220,23 +251,28 @@ func (l *life) lend(hand string) {
 // hands are what others do to the VM or the account in the middle of a cycle.
 func (l *life) hands() map[string]func() {
 	vm := l.vms[l.rng.IntN(len(l.vms))]
-	return map[string]func(){
+	all := map[string]func(){
 		"vCenter kills all sessions": l.lab.VCenter.KillSessions,
 		"another tool's snapshot":    func() { l.takeForeign(vm) },
-		"our VM snapshot deleted": func() {
+		"vMotion":                    func() { _ = vm.Migrate(l.lab.VCenter.Hosts()[1]) },
+		"storage vMotion":            func() { _ = vm.MoveTo("vmfs2") },
+		"CBT reset":                  func() { l.resetCBT(vm) },
+		"drafts time out":            l.expireDrafts,
+		"AWS credentials expired":    l.lab.AWS.ExpireCredentials,
+	}
+	if l.left() > hang { // it may be one that is being sealed
+		all["newest point deleted"] = l.loseNewest
+	}
+	if !l.late() {
+		all["our VM snapshot deleted"] = func() {
 			for _, s := range vm.Snapshots() {
 				if strings.HasPrefix(s.Name, "snapferry-") {
 					_ = vm.RemoveSnapshot(s.Moref) // a task may be quicker
 				}
 			}
-		},
-		"vMotion":                 func() { _ = vm.Migrate(l.lab.VCenter.Hosts()[1]) },
-		"storage vMotion":         func() { _ = vm.MoveTo("vmfs2") },
-		"CBT reset":               func() { l.resetCBT(vm) },
-		"drafts time out":         l.expireDrafts,
-		"newest point deleted":    l.loseNewest,
-		"AWS credentials expired": l.lab.AWS.ExpireCredentials,
+		}
 	}
+	return all
 }
 
 func (l *life) otherHands() {
@@ -290,6 +326,7 @@ func (l *life) recover() {
 // after is what is true after every run, however it ended.
 func (l *life) after(r result) {
 	l.led.count(func() { l.led.runs++ })
+	l.led.suffices()
 	l.led.timed(r.took, fmt.Sprintf("life %d, %.150s", l.seed, l.history[len(l.history)-1]))
 	if r.hung {
 		l.failf("a run did not end within %v\n%s", hang, short(r.stderr))

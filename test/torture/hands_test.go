@@ -57,10 +57,12 @@ func (l *life) betweenRuns() {
 	case 17, 18:
 		l.prune()
 	case 19:
-		if l.chance(0.15) && !l.encrypted {
+		if l.chance(0.15) && !l.encrypted && !l.allocated { // what is absent would read as garbage, as its help says
 			l.recordf("the account encrypts by default")
 			l.lab.AWS.SetEncryptionByDefault(true)
 		}
+	case 20:
+		l.replaceDisk(vm)
 	}
 }
 
@@ -85,6 +87,21 @@ func (l *life) grow(vm *vcenter.VM) {
 		size := d.Size() + 512*(1+l.rng.Int64N(4096))
 		l.recordf("disk %d of %s grows from %d to %d", d.Key(), vm.Name(), d.Size(), size)
 		l.must("grow", d.Grow(size))
+	}
+}
+
+// replaceDisk hangs another disk in the place of one.
+func (l *life) replaceDisk(vm *vcenter.VM) {
+	if len(vm.Snapshots()) > 0 {
+		return
+	}
+	old := vm.Disks()[l.rng.IntN(len(vm.Disks()))]
+	d, err := vm.ReplaceDisk(old.Key(), l.diskSpec())
+	l.must("replace a disk", err)
+	if err == nil {
+		l.recordf("disk %d of %s is replaced: %s before, %s now", old.Key(), vm.Name(), old.UUID(), d.UUID())
+		_, err := d.WriteAt([]byte("not what was here before"), 0)
+		l.must("write to the new disk", err)
 	}
 }
 

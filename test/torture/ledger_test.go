@@ -24,6 +24,21 @@ type ledger struct {
 	right  int           // recovery points compared
 	cpu    time.Duration // of the children
 	slow   []slowRun
+	began  time.Time
+	enough time.Duration // after which a full run would have passed; 0: not yet
+}
+
+// suffices notes when all that judge asks for had been done: how much longer
+// the run was is its margin on a slower machine.
+func (l *ledger) suffices() {
+	if l.unfired() > 0 {
+		return
+	}
+	l.count(func() {
+		if l.enough == 0 && l.deathCount() >= leastDeaths {
+			l.enough = time.Since(l.began)
+		}
+	})
 }
 
 // slowRun is one of the longest runs.
@@ -45,7 +60,7 @@ func (l *ledger) timed(took time.Duration, what string) {
 type row struct{ what, step, outcome string }
 
 func newLedger(seed uint64) *ledger {
-	return &ledger{rng: rand.New(rand.NewPCG(seed, 3)), tried: map[string]int{}, fired: map[string]int{}, deaths: map[string]int{}, rows: map[row]int{}}
+	return &ledger{began: time.Now(), rng: rand.New(rand.NewPCG(seed, 3)), tried: map[string]int{}, fired: map[string]int{}, deaths: map[string]int{}, rows: map[row]int{}}
 }
 
 // choose returns the rule that needs a turn most: fired least, then tried
@@ -72,6 +87,28 @@ func (l *ledger) choose(fits func(rule) bool) (rule, bool) {
 	r := best[l.rng.IntN(len(best))]
 	l.tried[r.name]++
 	return r, true
+}
+
+// unfired is how many rules have not fired yet.
+func (l *ledger) unfired() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, r := range catalogue() {
+		if l.fired[r.name] == 0 {
+			n++
+		}
+	}
+	return n
+}
+
+// deathShare is how many of 100 events are deaths: 42, or more or fewer while
+// a full run lacks deaths or rules. Of a death event there are two on average.
+func (l *ledger) deathShare() int {
+	rules := float64(l.unfired()) / float64(len(catalogue()))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	deaths := max(0, 1-float64(l.deathCount())/(1.2*leastDeaths)) // with a margin
+	return 42 + int(20*(deaths-rules))
 }
 
 func (l *ledger) count(f func()) {
@@ -110,7 +147,8 @@ func (l *ledger) table() string {
 		fmt.Fprintf(w, "  %s\t%d\n", d, l.deaths[d])
 	}
 	_ = w.Flush() // to a builder
-	fmt.Fprint(&b, "\nwhat was done × at which step → what came of it:\n")
+	b.WriteString(l.matrix())
+	fmt.Fprint(&b, "\nthe same, one by one: what was done × at which step → what came of it:\n")
 	keys := slices.SortedFunc(maps.Keys(l.rows), func(x, y row) int {
 		return strings.Compare(x.what+"\x00"+x.step+"\x00"+x.outcome, y.what+"\x00"+y.step+"\x00"+y.outcome)
 	})
@@ -130,6 +168,9 @@ func (l *ledger) table() string {
 		} else {
 			fired++
 		}
+	}
+	if l.enough > 0 {
+		fmt.Fprintf(&b, "\n%d crash points and every rule: after %v", leastDeaths, l.enough.Round(time.Second))
 	}
 	fmt.Fprintf(&b, "\n%d fault rules fired", fired)
 	if len(unfired) > 0 {

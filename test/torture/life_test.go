@@ -31,11 +31,13 @@ type life struct {
 	dir  string
 	env  []string
 
+	end        time.Time // when to think of ending
 	lab        *lab.Lab
 	vcenter    *fault.Set
 	aws        *fault.Set
 	vms        []*vcenter.VM
 	encrypted  bool
+	allocated  bool // seeds read only what vSphere calls allocated
 	quiet      bool // the guest writes nothing while the next run goes on
 	foreign    map[string]bool
 	foreigners int
@@ -47,6 +49,8 @@ type life struct {
 	young      bool                 // drafts look as if they had just been started
 	looked     map[string]time.Time // manifests, as of when
 	orphans    int                  // drafts that are rightly there
+	losing     bool                 // tracking loses writes just now, and says nothing
+	wrong      map[string]bool      // snapshots that lack a write by its fault
 
 	mu      sync.Mutex
 	history []string
@@ -61,8 +65,8 @@ func runLife(t *testing.T, bin *program, led *ledger, seed uint64, end time.Time
 		return
 	}
 	defer os.RemoveAll(dir)
-	l := &life{t: t, bin: bin, led: led, seed: seed, rng: rand.New(rand.NewPCG(seed, 11)), dir: dir,
-		vcenter: fault.New(seed), aws: fault.New(seed + 1), foreign: map[string]bool{}, compared: map[string]bool{}, looked: map[string]time.Time{}, lastTook: 2 * time.Second}
+	l := &life{t: t, bin: bin, led: led, seed: seed, rng: rand.New(rand.NewPCG(seed, 11)), dir: dir, end: end,
+		vcenter: fault.New(seed), aws: fault.New(seed + 1), foreign: map[string]bool{}, compared: map[string]bool{}, looked: map[string]time.Time{}, wrong: map[string]bool{}, lastTook: 2 * time.Second}
 	if err := l.begin(); err != nil {
 		l.failf("begin: %v", err)
 		return
@@ -79,8 +83,8 @@ func runLife(t *testing.T, bin *program, led *ledger, seed uint64, end time.Time
 	}
 }
 
-// begin makes a lab of a random sort with one VM or two.
-func (l *life) begin() error {
+// options are a lab of a random sort.
+func (l *life) options() lab.Options {
 	o := lab.Options{Dir: l.dir, KeepFrozen: true, VCenter: vcenter.Options{Faults: l.vcenter}, AWS: aws.Options{Faults: l.aws}}
 	if l.chance(0.4) {
 		o.VCenter.TaskDelay = time.Duration(1+l.rng.IntN(30)) * time.Millisecond
@@ -99,6 +103,12 @@ func (l *life) begin() error {
 		o.AWS.Now = func() time.Time { return time.Now().Add(-2 * transfer.DraftGrace) }
 	}
 	o.VCenter.MaxAreas = 1 + l.rng.IntN(40)
+	return o
+}
+
+// begin makes a lab with one VM or two.
+func (l *life) begin() error {
+	o := l.options()
 	var err error
 	if l.lab, err = lab.Start(o); err != nil {
 		return err
@@ -108,10 +118,11 @@ func (l *life) begin() error {
 	if l.encrypted = l.rng.IntN(8) == 0; l.encrypted {
 		disks, vms = 1, 1 // every block of a volume is put: a GiB a disk
 	}
+	l.allocated = !l.encrypted && l.chance(0.15)
 	for v := range vms {
 		spec := vcenter.VMSpec{Name: fmt.Sprintf("app%d", v+1), CBT: l.chance(0.5)}
 		for range disks {
-			spec.Disks = append(spec.Disks, vcenter.DiskSpec{Size: 1<<20 + l.rng.Int64N(4<<20/512)*512, Thick: l.chance(0.3)})
+			spec.Disks = append(spec.Disks, l.diskSpec())
 		}
 		vm, err := l.lab.AddVM(spec)
 		if err != nil {
@@ -119,10 +130,34 @@ func (l *life) begin() error {
 			return err
 		}
 		l.vms = append(l.vms, vm)
+		for _, d := range vm.Disks() {
+			switch l.rng.IntN(3) { // what the datastore answers
+			case 0:
+				d.SetAllocation(vcenter.AllocationUnsupported)
+			case 1:
+				d.SetAllocation(vcenter.AllocationWholeDisk)
+			}
+		}
 	}
-	l.recordf("%d VMs of %d disks, encrypted %v, task delay %v, completion after %v", vms, disks, l.encrypted, o.VCenter.TaskDelay, o.AWS.CompletionDelay)
+	l.recordf("%d VMs of %d disks, encrypted %v, allocated areas alone %v, task delay %v, completion after %v", vms, disks, l.encrypted, l.allocated, o.VCenter.TaskDelay, o.AWS.CompletionDelay)
 	return nil
 }
+
+// diskSpec is a disk of a random sort: of those that ESXi tracks, and now and
+// then one that it does not.
+func (l *life) diskSpec() vcenter.DiskSpec {
+	d := vcenter.DiskSpec{Size: 1<<20 + l.rng.Int64N(4<<20/512)*512, Thick: l.chance(0.3), NoCBT: l.chance(0.05)}
+	if l.chance(0.2) {
+		d.Backing, d.DeltaSESparse = vcenter.SESparse, true
+	}
+	return d
+}
+
+// late: what may take a minute is not begun any more.
+func (l *life) late() bool { return l.left() < 70*time.Second }
+
+// left is the time until the life should end.
+func (l *life) left() time.Duration { return time.Until(l.end) }
 
 func (l *life) chance(p float64) bool { return l.rng.Float64() < p }
 
@@ -173,6 +208,9 @@ func (l *life) syncArgs(more ...string) []string {
 	}
 	if l.encrypted {
 		args = append(args, "--encrypted")
+	}
+	if l.allocated {
+		args = append(args, "--zeros=allocated")
 	}
 	return append(args, more...)
 }

@@ -16,7 +16,12 @@ type rule struct {
 	quiesce bool   // it is met when the guest is asked to be quiet
 	hand    string // what somebody does once it fired
 	slow    bool   // it costs many seconds: once a run, and not in a short one
+	silent  bool   // it loses writes and says nothing: see silentLoss
 }
+
+// lengthy: meeting it may take a minute, which is how long the product waits
+// for a consolidation to end by itself.
+func (r rule) lengthy() bool { return r.slow || r.hand != "" }
 
 // pause of a stall: longer than any answer takes here, shorter than the waits
 // of the clients.
@@ -48,7 +53,7 @@ func catalogue() (all []rule) {
 	awsRules(func(op string, kind fault.Kind, detail string, change func(*rule)) {
 		add(true, op, kind, detail, change)
 	})
-	return all
+	return append(all, silentRules()...)
 }
 
 type adder func(op string, kind fault.Kind, detail string, change func(*rule))
