@@ -317,6 +317,9 @@ func TestFenced(t *testing.T) {
 		if err != nil || len(all) != 1 {
 			t.Fatal(all, err)
 		}
+		if err := db.Reassign(ctx, all[0].ID, "b"); err != nil {
+			t.Error(err)
+		}
 		if _, err := db.Claim(ctx, all[0].ID, "b", time.Now()); err != nil {
 			t.Fatal(err)
 		}

@@ -123,19 +123,31 @@ func (e *Engine) dueOf(ctx context.Context, p *schedule.Policy, vm *schedule.VM,
 	return nextDue(p, in), nil
 }
 
-// queueDue queues a run for each VM that is due.
+// queueDue queues a run for each VM that is due. One that became due before a
+// blackout and that nobody was there to queue waits for the blackout's end.
 func (e *Engine) queueDue(ctx context.Context, policies []schedule.Policy, now time.Time) error {
 	due, err := e.Store.DueVMs(ctx, now)
 	if err != nil {
 		return err
 	}
-	priority := map[string]int{}
-	for _, p := range policies {
-		priority[p.Name] = p.Priority
+	by := map[string]*schedule.Policy{}
+	for i := range policies {
+		by[policies[i].Name] = &policies[i]
 	}
+	var later []schedule.Planned
 	for i := range due {
-		vm := &due[i]
-		w := schedule.Wanted{VM: vm.ID, Trigger: "schedule", Policy: vm.Policy, Priority: priority[vm.Policy]}
+		vm, w := &due[i], schedule.Wanted{VM: due[i].ID, Trigger: "schedule", Policy: due[i].Policy}
+		if p := by[vm.Policy]; p != nil {
+			w.Priority = p.Priority
+			if _, in := p.BlackoutAt(now); in {
+				again, err := e.dueOf(ctx, p, vm, now)
+				if err != nil {
+					return err
+				}
+				later = append(later, schedule.Planned{VM: vm.ID, Policy: vm.Policy, Next: again.At, Why: again.Why})
+				continue
+			}
+		}
 		// It is no event: its start will be one soon, and of thousands of VMs the
 		// log would say everything twice.
 		if _, _, err := e.Store.Queue(ctx, w, now); err != nil {
@@ -145,5 +157,8 @@ func (e *Engine) queueDue(ctx context.Context, policies []schedule.Policy, now t
 			poke(e.admit) // the first of a thousand need not wait for the last
 		}
 	}
-	return nil
+	if len(later) == 0 {
+		return nil
+	}
+	return e.Store.Plan(ctx, later)
 }

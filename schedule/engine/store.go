@@ -50,7 +50,7 @@ type Store interface {
 	// limits: the engine does so by Admit.
 	Reassign(ctx context.Context, run int64, to transfer.ApplianceID) error
 	// Claim takes a run in hand: epoch+1, state running, Started if it is zero.
-	// ErrNotFound when it has ended.
+	// ErrNotFound when it has ended or was given to another appliance.
 	Claim(ctx context.Context, run int64, by transfer.ApplianceID, at time.Time) (schedule.Run, error)
 	// Tell writes how far a run is; ErrFenced when epoch is no longer its own
 	// or it has ended. It returns whether somebody asked to cancel it.

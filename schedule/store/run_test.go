@@ -125,6 +125,8 @@ func TestWork(t *testing.T) {
 		equal(t, "cancel", got[bool](t)(db.Tell(ctx, r.ID, 1, report(1), nil)), true)
 
 		// Taken over: the first owner is fenced, also from ending it.
+		_, err = db.Claim(ctx, r.ID, "b", t0.Add(time.Hour))
+		wantErr(t, "claim of another's run", err, schedule.ErrNotFound)
 		must(t, db.Reassign(ctx, r.ID, "b"))
 		taken := got[schedule.Run](t)(db.Claim(ctx, r.ID, "b", t0.Add(time.Hour)))
 		equal(t, "taken over", []any{taken.Epoch, taken.Appliance, taken.Started, taken.Cancel}, []any{int64(2), transfer.ApplianceID("b"), t0.Add(time.Second), true})

@@ -30,12 +30,12 @@ func (db *DB) Reassign(ctx context.Context, run int64, to transfer.ApplianceID) 
 func (db *DB) Claim(ctx context.Context, run int64, by transfer.ApplianceID, at time.Time) (r schedule.Run, err error) {
 	err = db.write(ctx, once, func(q querier) error {
 		n, err := q.exec(ctx, `UPDATE run SET epoch = epoch + 1, state = $2, appliance = $3, started_ms = CASE WHEN started_ms = 0 THEN $4 ELSE started_ms END
-			WHERE id = $1 AND ended_ms IS NULL`, run, string(schedule.RunRunning), string(by), ms(at))
+			WHERE id = $1 AND ended_ms IS NULL AND (appliance = '' OR appliance = $3)`, run, string(schedule.RunRunning), string(by), ms(at))
 		if err != nil {
 			return err
 		}
 		if n == 0 {
-			return fmt.Errorf("it has ended or never was: %w", schedule.ErrNotFound)
+			return fmt.Errorf("it has ended, never was, or was given to another appliance: %w", schedule.ErrNotFound)
 		}
 		r, err = runByID(ctx, q, run)
 		return err
