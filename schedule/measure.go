@@ -1,6 +1,7 @@
 package schedule
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"time"
@@ -156,6 +157,7 @@ func stepsTook(r transfer.Report, steps []StepTime) (t stepTimes) {
 	if r.FrozenFor > 0 && !plan.IsZero() && !release.IsZero() {
 		t.release = max(0, r.FrozenFor-release.Sub(plan))
 	}
+	t.freeze, t.release, t.seal = cmp.Or(r.FreezeTook, t.freeze), cmp.Or(r.ReleaseTook, t.release), cmp.Or(r.SealTook, t.seal)
 	return t
 }
 

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	"snapferry/schedule"
 	"snapferry/transfer"
 )
 
@@ -91,6 +92,9 @@ func timesText(w io.Writer, r transfer.Report) {
 	}
 	if r.SealTook > 0 {
 		fmt.Fprintf(w, "  EC2 completed the snapshots in %s\n", tookText(r.SealTook))
+	}
+	if floor := schedule.Floor(schedule.Measure{}.After(r, nil)); floor > 0 {
+		fmt.Fprintf(w, "  shortest interval that a cycle like this allows: %s\n", tookText(floor))
 	}
 }
 
