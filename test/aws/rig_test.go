@@ -84,7 +84,7 @@ func (r *rig) configure(key, secret, session, region string) {
 		Region:      region,
 		Credentials: credentials.NewStaticCredentialsProvider(key, secret, session),
 		Retryer:     func() awssdk.Retryer { return awssdk.NopRetryer{} },
-		HTTPClient:  awshttp.NewBuildableClient(),
+		HTTPClient:  plainBodies{awshttp.NewBuildableClient()},
 	}
 	r.ebs = ebs.NewFromConfig(r.cfg, func(o *ebs.Options) { o.BaseEndpoint = awssdk.String(r.e.EBSEndpoint()) })
 	r.ec2 = ec2.NewFromConfig(r.cfg, func(o *ec2.Options) { o.BaseEndpoint = awssdk.String(r.e.EC2Endpoint()) })
@@ -255,4 +255,17 @@ func statusOf(t *testing.T, resp *http.Response) string {
 	}
 	_ = resp.Body.Close()
 	return string(b)
+}
+
+// plainBodies hides that a request's body can write itself: with WriteTo net/http
+// loses a connection now and then, while the answer is being read, and these
+// clients do not retry.
+type plainBodies struct{ *awshttp.BuildableClient }
+
+// Do implements the SDK's HTTPClient.
+func (c plainBodies) Do(r *http.Request) (*http.Response, error) {
+	if r.Body != nil && r.Body != http.NoBody {
+		r.Body = struct{ io.ReadCloser }{r.Body}
+	}
+	return c.BuildableClient.Do(r)
 }
