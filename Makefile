@@ -30,14 +30,13 @@ demo: ## replicate a VM from a simulated vSphere to a simulated AWS, restore it,
 	@$(MAKE) --no-print-directory build
 	@$(BIN)/snapferry-lab demo --snapferry $(BIN)/snapferry
 
-# The packages whose tests take longest begin first, and three run at once on
-# two cores: they wait a lot, for a database, a browser, a snapshot.
+# The packages whose tests take longest begin first, or they run alone at the end.
 SLOW := ./test/scenario ./cmd/snapferry ./cmd/internal/console/web
 
 .PHONY: test
 test: ## what must always pass: every package with the race detector, and the linters
 	@build/setup $(TEST_TOOLS)
-	$(GO) test -race -timeout 30m -p 3 $(SLOW) ./...
+	$(GO) test -race -timeout 30m $(SLOW) ./...
 	@$(MAKE) --no-print-directory lint
 
 .PHONY: lint
