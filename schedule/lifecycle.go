@@ -122,3 +122,13 @@ func (l Lifecycle) AfterPoint() Lifecycle {
 	}
 	return l
 }
+
+// Replications lists them in the order in which all are shown: what needs a
+// person first is not first, so that the eye finds the same state in the same
+// place every day.
+func Replications() []Replication {
+	return []Replication{
+		ReplicationCurrent, ReplicationDelta, ReplicationInitial, ReplicationWaiting, ReplicationLagging,
+		ReplicationStalled, ReplicationPaused, ReplicationNone, ReplicationEnded,
+	}
+}

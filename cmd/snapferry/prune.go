@@ -101,10 +101,7 @@ func (w *wire) prune(ctx context.Context, o pruneOptions, names []string) (cli.V
 	if err != nil {
 		return nil, errors.Join(err, lerr)
 	}
-	verdicts := transfer.Retain(points, rules, time.Now(), func(id transfer.SnapshotID) (string, bool) {
-		by := notes[id].InUse
-		return by, by != ""
-	})
+	verdicts := transfer.Retain(points, rules, time.Now(), inUse(notes))
 	result.Points = make([]transfer.Pruned, len(verdicts))
 	for i, v := range verdicts {
 		result.Points[i].Verdict = v
@@ -121,6 +118,14 @@ func (w *wire) prune(ctx context.Context, o pruneOptions, names []string) (cli.V
 	}
 	result.Points, err = transfer.Prune(ctx, store, verdicts)
 	return result, err
+}
+
+// inUse says who uses a snapshot, by its notes, as transfer.Retain asks it.
+func inUse(notes map[transfer.SnapshotID]transfer.Notes) func(transfer.SnapshotID) (string, bool) {
+	return func(id transfer.SnapshotID) (string, bool) {
+		by := notes[id].InUse
+		return by, by != ""
+	}
 }
 
 // prunable is the points of the VMs that are meant, and how many VMs were left

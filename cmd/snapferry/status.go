@@ -88,10 +88,7 @@ func (l statusList) Exit() int {
 func (l statusList) Text(w io.Writer) {
 	o := l.Overview
 	fmt.Fprintf(w, "%s", plural(int64(o.VMs), "VM"))
-	for _, s := range []schedule.Replication{
-		schedule.ReplicationCurrent, schedule.ReplicationDelta, schedule.ReplicationInitial, schedule.ReplicationWaiting, schedule.ReplicationLagging,
-		schedule.ReplicationStalled, schedule.ReplicationPaused, schedule.ReplicationNone, schedule.ReplicationEnded,
-	} {
+	for _, s := range schedule.Replications() {
 		if n := o.ByState[s]; n > 0 {
 			fmt.Fprintf(w, ", %d %s", n, s)
 		}

@@ -240,10 +240,7 @@ func (k *work) relieve(ctx context.Context, l link, job engine.Job, logf func(le
 }
 
 func (k *work) reaper(l link) *transfer.Reaper {
-	return &transfer.Reaper{
-		Source: hotadd.Leftovers{Client: l.vc, Appliance: l.here}, Store: l.store, State: k.wire.state(),
-		Appliance: k.id, Now: time.Now, Cleanup: k.cfg.Transfer.Cleanup,
-	}
+	return k.wire.reaper(l.vc, l.store, k.id, l.here)
 }
 
 // options are the settings' wishes, and the policy's over them.
@@ -327,10 +324,7 @@ func (k *work) Prune(ctx context.Context, vm schedule.VM, p *schedule.Policy) ([
 	if err != nil {
 		return nil, fmt.Errorf("nothing is deleted while some labels cannot be read: %w", err)
 	}
-	pruned, err := transfer.Prune(ctx, store, transfer.Retain(transfer.Points(snapshots), rules, time.Now(), func(id transfer.SnapshotID) (string, bool) {
-		by := notes[id].InUse
-		return by, by != ""
-	}))
+	pruned, err := transfer.Prune(ctx, store, transfer.Retain(transfer.Points(snapshots), rules, time.Now(), inUse(notes)))
 	var gone []transfer.CycleID
 	for _, v := range pruned {
 		if !v.Keep && v.Gone() {

@@ -45,13 +45,8 @@ var replicationWords = map[schedule.Replication]word{
 		"Nothing. Its recovery points stay as long as retention says."},
 }
 
-// stateOrder is how states follow each other where all are listed: what needs
-// a person first is not first, so that the eye finds the same state in the same
-// place every day.
-var stateOrder = []schedule.Replication{
-	schedule.ReplicationCurrent, schedule.ReplicationDelta, schedule.ReplicationInitial, schedule.ReplicationWaiting, schedule.ReplicationLagging,
-	schedule.ReplicationStalled, schedule.ReplicationPaused, schedule.ReplicationNone, schedule.ReplicationEnded,
-}
+// stateOrder is how states follow each other where all are listed.
+var stateOrder = schedule.Replications()
 
 func stateWords(r schedule.Replication) word {
 	if w, ok := replicationWords[r]; ok {
