@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -169,6 +170,8 @@ func TestLogArrives(t *testing.T) {
 	for i := range 30 {
 		f.log[run.ID] = append(f.log[run.ID], schedule.LogLine{Run: run.ID, Seq: int64(8 + i), At: theNow, Level: "warn", Text: fmt.Sprintf("line %d of %s", i, hostile)})
 	}
+	// A copy: pages that are being written hold the old ones.
+	f.runs[0].Report.Disks = slices.Clone(f.runs[0].Report.Disks)
 	f.runs[0].Report.Disks[0].Done = f.runs[0].Report.Disks[0].Blocks
 	f.runs[0].State, f.runs[0].Ended = schedule.RunDone, theNow
 	f.mu.Unlock()
