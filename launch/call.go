@@ -164,11 +164,15 @@ func isMissing(err error) bool {
 	}
 }
 
+// firstPoll: what AWS has done within a second, as it often has, is seen then;
+// looks come further apart until they are Timing.Poll apart.
+const firstPoll = 8
+
 // until looks again and again until look says that it is done. state is told
 // where the time is over.
 func (l *Launcher) until(ctx context.Context, what string, limit time.Duration, look func(context.Context) (done bool, state string, err error)) error {
 	end := l.now().Add(limit)
-	for {
+	for pause := l.timing.Poll / firstPoll; ; pause = min(2*pause, l.timing.Poll) {
 		done, state, err := look(ctx)
 		if err != nil || done {
 			return err
@@ -176,7 +180,7 @@ func (l *Launcher) until(ctx context.Context, what string, limit time.Duration, 
 		if !l.now().Before(end) {
 			return transfer.Fail(transfer.Retry, what, fmt.Errorf("it is %s after %v", state, limit), "repeat it: what is there already is used")
 		}
-		if err := l.sleep(ctx, l.timing.Poll); err != nil {
+		if err := l.sleep(ctx, pause); err != nil {
 			return transfer.Fail(transfer.Canceled, what, err, "")
 		}
 	}

@@ -58,6 +58,10 @@ func ForecastOf(req Request, in ForecastInput) Forecast {
 			step.Takes, step.Basis = took, of
 		}
 		switch s.Name {
+		case StepConvert:
+			if req.Settings.AsIs {
+				step.Takes, step.Basis = 0, "the guest is taken as it is"
+			}
 		case StepPowerOff:
 			if in.Shutdown > 0 {
 				step.Takes, step.Basis = in.Shutdown, "the guest's last shutdown"
@@ -135,8 +139,8 @@ const (
 	convPuts, convGets = 100, 256
 )
 
-// EstimateOf is the cost of a test every so often, that runs for so long. It is
-// pure; EC2 has no prices, so that those of instances and volumes are named as
+// EstimateOf is the cost of a test every so often (0: of one), that runs for so
+// long. It is pure; EC2 has no prices, so that those of instances and volumes are named as
 // what is not known.
 func EstimateOf(req Request, instanceType string, every, runs time.Duration) Estimate {
 	e := Estimate{InstanceType: instanceType, Unknown: []string{
@@ -144,8 +148,11 @@ func EstimateOf(req Request, instanceType string, every, runs time.Duration) Est
 		"the price of a GiB-month, and of IOPS, throughput and initialization rate where they are set",
 		"data transfer",
 	}}
+	what := "one test"
+	e.Runs = 1
 	if every > 0 {
 		e.Runs = float64(month) / float64(every)
+		what = fmt.Sprintf("%.1f tests a month", e.Runs)
 	}
 	for _, d := range req.Point.Disks {
 		e.VolumeGiB += d.VolumeGiB
@@ -153,8 +160,8 @@ func EstimateOf(req Request, instanceType string, every, runs time.Duration) Est
 	e.Hours = e.Runs * runs.Hours()
 	e.GiBMonths = float64(e.VolumeGiB) * e.Hours / month.Hours()
 	e.Requests = e.Runs * (convPuts*usdPut + convGets*usdGet)
-	e.Text = fmt.Sprintf("%.1f tests a month: %.1f hours of %s, %.1f GiB-months of volumes (%d GiB for that time), %.2f USD of block requests; not known here: prices of instance and volumes",
-		e.Runs, e.Hours, orUnknown(instanceType), e.GiBMonths, e.VolumeGiB, e.Requests)
+	e.Text = fmt.Sprintf("%s: %.1f hours of %s, %.2f GiB-months of volumes (%d GiB for that time), %.2f USD of block requests; not known here: prices of instance and volumes",
+		what, e.Hours, orUnknown(instanceType), e.GiBMonths, e.VolumeGiB, e.Requests)
 	return e
 }
 

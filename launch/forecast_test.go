@@ -66,7 +66,7 @@ func TestEstimate(t *testing.T) {
 	if want := 16 * e.Hours / 730; e.GiBMonths != want {
 		t.Errorf("%v GiB-months, want %v", e.GiBMonths, want)
 	}
-	if e := EstimateOf(j.Request, "", 0, time.Hour); e.Runs != 0 || e.Hours != 0 {
-		t.Errorf("a test that never runs costs %+v", e)
+	if e := EstimateOf(j.Request, "", 0, 2*time.Hour); e.Runs != 1 || e.Hours != 2 || !strings.HasPrefix(e.Text, "one test: 2.0 hours") {
+		t.Errorf("one test costs %+v", e)
 	}
 }

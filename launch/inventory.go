@@ -39,12 +39,13 @@ type Resource struct {
 	Job      JobID            `json:"job,omitempty"`
 	Point    transfer.CycleID `json:"point,omitempty"` // of a conversion, the point that it converts
 	GiB      int64            `json:"gib,omitempty"`
-	Type     string           `json:"type,omitempty"`     // of instances and volumes
-	Attached string           `json:"attached,omitempty"` // of a volume: the instance
-	Disk     int              `json:"disk,omitempty"`     // of a volume: the ordinal of the disk that it holds
-	InUse    []string         `json:"inUse,omitempty"`    // of a snapshot: the jobs
-	Ends     time.Time        `json:"ends,omitzero"`      // of a test
-	Reverted bool             `json:"reverted,omitempty"` // of a cutover instance
+	Type     string           `json:"type,omitempty"`      // of instances and volumes
+	Attached string           `json:"attached,omitempty"`  // of a volume: the instance
+	Disk     int              `json:"disk,omitempty"`      // of a volume: the ordinal of the disk that it holds
+	InUse    []string         `json:"inUse,omitempty"`     // of a snapshot: the jobs
+	Ends     time.Time        `json:"ends,omitzero"`       // of a test
+	Reverted bool             `json:"reverted,omitempty"`  // of a cutover instance
+	Final    bool             `json:"finalized,omitempty"` // of a finalized cutover: it is the user's now, and nothing ends it
 	VM       transfer.VMID    `json:"vm"`
 	Proof    *Proof           `json:"proof,omitempty"` // of a snapshot
 	Made     time.Time        `json:"made,omitzero"`
@@ -86,7 +87,7 @@ func tagged(kind ResourceKind, id *string, state string, raw []types.Tag) Resour
 	r := Resource{
 		Kind: kind, ID: aws.ToString(id), State: state, Launch: Purpose(tags[tagLaunch]), Job: JobID(tags[tagJob]),
 		Point: transfer.CycleID(tags[tagPoint]), VM: transfer.VMID{VCenter: tags[tagVCenter], Moref: tags[tagVM]},
-		Reverted: tags[tagReverted] != "", InUse: strings.Fields(tags[tagInUse]), Proof: ProofOf(tags),
+		Reverted: tags[tagReverted] != "", Final: tags[tagFinal] != "", InUse: strings.Fields(tags[tagInUse]), Proof: ProofOf(tags),
 	}
 	r.Disk, _ = strconv.Atoi(tags[tagDisk])
 	if t, err := time.Parse(time.RFC3339, tags[tagEnds]); err == nil {
@@ -239,6 +240,9 @@ func JobsOf(inventory []Resource) []Job {
 			j.Instance, j.State = r.ID, StateLaunched
 			if r.Reverted {
 				j.State = StateReverted
+			}
+			if r.Final {
+				j.State = StateFinalized
 			}
 		case KindImage:
 			j.Image = r.ID

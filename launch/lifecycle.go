@@ -19,8 +19,19 @@ func (l *Launcher) Test(ctx context.Context, j *Job) error {
 	if j.State == StateLaunched {
 		return nil
 	}
-	r := l.start(j, Source{})
-	return r.conclude(ctx, StateLaunched, EventJobStart, EventJobEnd, EventJobFail, func() error { return r.launch(ctx) })
+	return l.start(j, Source{}).launching(ctx)
+}
+
+// launching launches. A job that failed before anything was made or switched off
+// is over: its settings are to be changed, and the next one is a new one.
+func (r *run) launching(ctx context.Context) error {
+	return r.conclude(ctx, StateLaunched, EventJobStart, EventJobEnd, EventJobFail, func() error {
+		err := r.launch(ctx)
+		if err != nil && !r.job.began(StepMark) && !r.job.began(StepPowerOff) {
+			r.job.State = StateEnded
+		}
+		return err
+	})
 }
 
 // EndTest ends a test, however far it came. It needs no more of j than JobsOf
@@ -90,8 +101,7 @@ func (l *Launcher) Cutover(ctx context.Context, j *Job, src Source) error {
 	if j.State == StateLaunched {
 		return nil
 	}
-	r := l.start(j, src)
-	return r.conclude(ctx, StateLaunched, EventJobStart, EventJobEnd, EventJobFail, func() error { return r.launch(ctx) })
+	return l.start(j, src).launching(ctx)
 }
 
 // Revert goes back: the instance is stopped and stays, and only then the source
@@ -218,7 +228,7 @@ func (r *run) endOthers(ctx context.Context) error {
 		return err
 	}
 	for _, old := range JobsOf(inventory) {
-		if old.ID == r.job.ID {
+		if old.ID == r.job.ID || old.State == StateFinalized {
 			continue
 		}
 		if old.Request.Purpose == ForCutover && old.Instance != "" && old.State != StateReverted {
@@ -267,20 +277,24 @@ func (r *run) dropConversions(ctx context.Context, keep bool) error {
 // isJob: others may have marked snapshots as well, in their own words.
 func isJob(user string) bool { return len(user) > len("job-") && user[:len("job-")] == "job-" }
 
-// leftovers fails where there is more of ours than there should be.
+// leftovers fails where there is more of ours than there should be, and gives
+// the rest into the user's hands.
 func (r *run) leftovers(ctx context.Context, pruned bool, kept []transfer.SnapshotID) error {
 	keep := r.world.Instance.ID
-	return r.until(ctx, "finalize "+r.job.Request.VMName, r.timing.Fresh, func(ctx context.Context) (bool, string, error) {
+	var mine []string
+	err := r.until(ctx, "finalize "+r.job.Request.VMName, r.timing.Fresh, func(ctx context.Context) (bool, string, error) {
 		inventory, err := r.Inventory(ctx, r.job.Request.VM)
 		if err != nil {
 			return false, "", err
 		}
-		r.job.Left = nil
+		r.job.Left, mine = nil, nil
 		var much []Resource
 		for _, res := range inventory {
 			r.job.Left = append(r.job.Left, res)
 			switch {
 			case res.Job == r.job.ID && res.of(keep):
+				mine = append(mine, res.ID)
+			case res.Final: // of an earlier migration
 			case res.Kind == KindSnapshot && (!pruned || slices.Contains(kept, transfer.SnapshotID(res.ID))):
 			case res.Kind == KindConversion && (r.job.Request.Settings.KeepConv || slices.Contains(kept, transfer.SnapshotID(res.ID))):
 			default:
@@ -289,6 +303,10 @@ func (r *run) leftovers(ctx context.Context, pruned bool, kept []transfer.Snapsh
 		}
 		return len(much) == 0, fmt.Sprintf("not clean, there still are %v", much), nil
 	})
+	if err != nil {
+		return err
+	}
+	return r.tag(ctx, mine, map[string]string{tagFinal: stamp(r.now())})
 }
 
 // EndDue ends the tests of all VMs that are over, as their tags say: for a

@@ -142,6 +142,29 @@ func TestCutoverToFinalize(t *testing.T) {
 		}
 	}
 	g.must(l.Finalize(t.Context(), &j, e))
+
+	// The machine is the user's now: what knows the tags alone neither reverts it
+	// nor ends it for another migration of the VM.
+	known := JobsOf(must(l.Inventory(t.Context(), vm)))
+	if len(known) != 1 || known[0].State != StateFinalized {
+		t.Fatalf("by its tags it is %+v", known)
+	}
+	if err := l.Revert(t.Context(), &known[0], g.source()); err == nil || !strings.Contains(err.Error(), "finalized") {
+		t.Errorf("revert: %v", err)
+	}
+	again := g.job(ForCutover, nil)
+	again.Request.Point = g.point("c3", 2)
+	g.must(l.Cutover(t.Context(), &again, g.source()))
+	if len(g.alive(ForCutover)) != 2 {
+		t.Errorf("alive: %v", g.alive(ForCutover))
+	}
+}
+
+func must[T any](v T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return v
 }
 
 // prune deletes every point, as far as nothing uses it.

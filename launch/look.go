@@ -292,12 +292,13 @@ func (r *run) used() []string {
 	return ids
 }
 
-// seePrevious finds other launches for the same purpose.
+// seePrevious finds other launches for the same purpose. A finalized one is the
+// user's machine: the VM may be migrated once more beside it.
 func (r *run) seePrevious(ctx context.Context) error {
 	all, err := r.Inventory(ctx, r.job.Request.VM)
 	r.world.Previous = nil
 	for _, res := range all {
-		if res.Job != "" && res.Job != r.job.ID && res.Launch == r.job.Request.Purpose {
+		if res.Job != "" && res.Job != r.job.ID && res.Launch == r.job.Request.Purpose && !res.Final {
 			r.world.Previous = append(r.world.Previous, res)
 		}
 	}

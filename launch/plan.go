@@ -151,7 +151,7 @@ func Plan(req Request, w World) []Step {
 	steps.add(cut, StepPowerOff, "%s", powerOffText(s))
 	steps.add(cut, StepFinalSync, "replicate what the source wrote last")
 	steps.add(true, StepMark, "keep the %d snapshots of point %s from being pruned", len(req.Point.Disks), req.Point.Cycle)
-	steps.add(s.Licence != LicenceImport, StepConvert, "make the guest on %s ready for EC2", bootDisk(req))
+	steps.add(s.Licence != LicenceImport, StepConvert, "%s", convertText(req))
 	steps.add(s.Licence == LicenceImport, StepImport, "have AWS import the disks as an image of %s", s.Platform)
 	steps.add(s.Licence == LicenceBYOL, StepImage, "register image %q: x86_64, hvm, ENA, boot mode %s, %d disks", w.Job.imageName(), bootMode(req), len(req.Point.Disks))
 	steps.add(true, StepRun, "%s", runText(req, w))
@@ -224,6 +224,13 @@ func previousText(previous []Resource) string {
 		names = append(names, r.String())
 	}
 	return "end the earlier launch: " + strings.Join(names, ", ")
+}
+
+func convertText(req Request) string {
+	if req.Settings.AsIs {
+		return "take the guest on " + bootDisk(req) + " as it is, without making it ready for EC2"
+	}
+	return "make the guest on " + bootDisk(req) + " ready for EC2"
 }
 
 func powerOffText(s Settings) string {

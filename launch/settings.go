@@ -101,6 +101,7 @@ type Settings struct {
 	Platform   string  `json:"platform,omitempty"`   // of LicenceImport: "Linux" or "Windows"
 	ImportRole string  `json:"importRole,omitempty"` // of LicenceImport; "" is AWS's vmimport
 
+	AsIs     bool     `json:"asIs,omitempty"`     // the guest is not converted
 	BootMode string   `json:"bootMode,omitempty"` // "": as the source's firmware
 	TPM      bool     `json:"tpm,omitempty"`
 	Metadata Metadata `json:"metadata"`
@@ -145,6 +146,10 @@ func Defaults(p Purpose) Settings {
 	}
 	return s
 }
+
+// converts reports whether the guest is made ready here: AWS does so where it
+// imports.
+func (s Settings) converts() bool { return s.Licence != LicenceImport && !s.AsIs }
 
 // volumeOf is how the volume of disk number ordinal is made.
 func (s Settings) volumeOf(ordinal int) Volume { return s.Disks[ordinal].over(s.Volume) }

@@ -36,7 +36,7 @@ func (s Settings) Check(force bool) error {
 		fail("%d tags are needed and EC2 takes %d", n, maxTags)
 	}
 	if err := errors.Join(wrong...); err != nil {
-		return refuse(fmt.Sprintf("use the settings of the %s", s.Purpose), "snapferry lists the keys with their values", "%w", err)
+		return refuse(fmt.Sprintf("use the settings of the %s", s.Purpose), "\"snapferry launch-settings\" lists the keys and what they take", "%w", err)
 	}
 	return nil
 }

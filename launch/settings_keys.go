@@ -219,6 +219,11 @@ func guestSettings() []setting {
 			return oneOf(v, "auto", "legacy-bios", "uefi", "uefi-preferred")
 		}),
 		k("tpm", "yes, no", "no", "give the instance a TPM; needs boot mode uefi", boolean(func(s *Settings) *bool { return &s.TPM })),
+		k("convert", "yes, no", "yes", "make the guest ready for EC2; no launches it as it is", func(s *Settings, _ int, v string) error {
+			yes, err := flag(v)
+			s.AsIs = !yes
+			return err
+		}),
 		k("waitStatus", "yes, no", "yes", "wait for EC2's status checks", boolean(func(s *Settings) *bool { return &s.WaitStatus })),
 		k("for", "a duration", "8h", "how long a test lives that nobody ends", duration(time.Minute, 90*24*time.Hour, func(s *Settings) *time.Duration { return &s.For })),
 		k("shutdownTimeout", "a duration", "10m", "of a cutover: patience with the guest's shutdown", duration(time.Second, 24*time.Hour, func(s *Settings) *time.Duration { return &s.ShutdownFor })),

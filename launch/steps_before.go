@@ -27,7 +27,7 @@ func (r *run) preflight(ctx context.Context) error {
 		r.job.note("not copied, since EC2 does not take them or has no room: " + strings.Join(left, ", "))
 	}
 	s := r.job.Request.Settings
-	if s.Licence != LicenceImport && r.convert == nil {
+	if s.converts() && r.convert == nil {
 		return refuse("check the launch", "", "nothing was given that converts guests")
 	}
 	for _, c := range s.Checks {
@@ -255,6 +255,10 @@ func (l *Launcher) setUsers(ctx context.Context, id transfer.SnapshotID, users [
 // convertBoot makes the guest ready, and marks what came of it.
 func (r *run) convertBoot(ctx context.Context) error {
 	boot := r.job.Request.boot()
+	if r.job.Request.Settings.AsIs {
+		r.job.Boot, r.job.Conversion = boot.ID, &ConversionReport{Doubts: []string{"nobody looked whether the guest is ready for EC2: convert is no"}}
+		return nil
+	}
 	id, report, err := r.convert(ctx, r.job.Request.Point)
 	if err != nil {
 		return fmt.Errorf("make the guest of %s ready for EC2: %w", r.job.Request.VMName, err)

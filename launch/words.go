@@ -47,6 +47,7 @@ const (
 	tagDisk     = tagPrefix + "launch-disk" // ordinal, of volumes
 	tagEnds     = tagPrefix + "ends"        // RFC 3339, of tests
 	tagReverted = tagPrefix + "reverted"    // RFC 3339, of cutover instances
+	tagFinal    = tagPrefix + "finalized"   // RFC 3339, of cutover instances and their volumes: no launch of ours any more
 	tagInUse    = tagPrefix + "in-use"      // job IDs, of snapshots
 	tagProved   = tagPrefix + "boot-proved" // JSON, of snapshots: see Proof
 	tagName     = "Name"
