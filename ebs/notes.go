@@ -19,8 +19,9 @@ import (
 // Nothing that a replication depends on is in them: whatever they hold, a
 // label is read all the same.
 const (
-	tagVerified = tagPrefix + "verified" // JSON, see note
-	tagInUse    = tagPrefix + "in-use"   // by whom: a launch writes it, and takes it away
+	tagVerified = tagPrefix + "verified"    // JSON, see note
+	tagInUse    = tagPrefix + "in-use"      // by whom: a launch writes it, and takes it away
+	tagProved   = tagPrefix + "boot-proved" // JSON, see bootNote: a launch writes it
 )
 
 // note is a verification as its tag has it. The snapshot is named in it, since
@@ -78,6 +79,7 @@ func decodeNotes(r types.Snapshot, now time.Time) transfer.Notes {
 			n.InUse = "tag " + tagInUse
 		}
 	}
+	n.Boot = decodeBoot(tags)
 	text, there := tags[tagVerified]
 	if !there {
 		return n
@@ -89,6 +91,26 @@ func decodeNotes(r types.Snapshot, now time.Time) transfer.Notes {
 	}
 	n.Verified = &v
 	return n
+}
+
+// bootNote is a proof as package launch writes it. The cycle is in it, since
+// copies of a snapshot are offered its tags.
+type bootNote struct {
+	Cycle  transfer.CycleID `json:"cycle"`
+	At     time.Time        `json:"at"`
+	Job    string           `json:"job"`
+	OK     bool             `json:"ok"`
+	Checks int              `json:"checks"`
+	Text   string           `json:"text"`
+}
+
+// decodeBoot reads it; nil where there is none that can be believed.
+func decodeBoot(tags map[string]string) *transfer.BootProof {
+	var b bootNote
+	if err := json.Unmarshal([]byte(tags[tagProved]), &b); err != nil || string(b.Cycle) != tags[tagCycle] || b.At.IsZero() {
+		return nil
+	}
+	return &transfer.BootProof{At: b.At.UTC(), OK: b.OK, Checks: b.Checks, Job: cut(printable(b.Job), maxValue), Text: cut(printable(b.Text), maxValue)}
 }
 
 func decodeVerification(text string, r types.Snapshot, now time.Time) (transfer.Verification, error) {

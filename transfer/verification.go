@@ -86,6 +86,27 @@ type Notes struct {
 	Unreadable string `json:"unreadable,omitempty"`
 	// InUse is who uses the snapshot, a launch for one; "" is nobody.
 	InUse string `json:"inUse,omitempty"`
+	// Boot is what launching the point has shown last; nil: it never was.
+	Boot *BootProof `json:"boot,omitempty"`
+}
+
+// BootProof is how a launch of a point ended, as its snapshots' tags have it. It
+// is no Verification: that says which blocks are right, this what the whole
+// boots to.
+type BootProof struct {
+	At     time.Time `json:"at"`
+	OK     bool      `json:"ok"`             // it came up and passed its checks
+	Checks int       `json:"checks"`         // of the user's, besides EC2's own
+	Job    string    `json:"job"`            // the launch
+	Text   string    `json:"text,omitempty"` // what was wrong
+}
+
+// BootOf is what launching a point has shown, noted on its boot disk.
+func BootOf(p Point, notes map[SnapshotID]Notes) *BootProof {
+	if len(p.Disks) == 0 {
+		return nil
+	}
+	return notes[p.Disks[0].ID].Boot
 }
 
 // PointVerification sums up what is noted on the snapshots of one point.

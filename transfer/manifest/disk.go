@@ -72,6 +72,24 @@ func name(id string) string {
 // Unlock gives the VM back.
 func (v *VM) Unlock() error { return v.lock.Close() }
 
+// Forget deletes what is kept of the VM's disks: the next cycle copies them
+// whole. The lock stays.
+func (v *VM) Forget() error {
+	entries, err := os.ReadDir(v.path)
+	for _, e := range entries {
+		if !e.IsDir() { // the lock
+			continue
+		}
+		if rerr := os.RemoveAll(filepath.Join(v.path, e.Name())); err == nil {
+			err = rerr
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("delete what is kept of the VM: %w", err)
+	}
+	return nil
+}
+
 // Disk opens the folder of one disk, made if need be.
 func (v *VM) Disk(id string) (*Disk, error) {
 	path := filepath.Join(v.path, name(id))

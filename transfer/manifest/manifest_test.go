@@ -269,3 +269,25 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+// TestForget: what was kept of a VM is gone, its lock is not.
+func TestForget(t *testing.T) {
+	dir := manifest.Dir(t.TempDir())
+	vm, err := dir.Lock("vc", "vm-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer vm.Unlock()
+	if _, err := vm.Disk("2000"); err != nil {
+		t.Fatal(err)
+	}
+	if err := vm.Forget(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(filepath.Join(string(dir), "vc", "vm-1", "2000")); !os.IsNotExist(err) {
+		t.Errorf("the disk's folder: %v", err)
+	}
+	if _, err := dir.Lock("vc", "vm-1"); !errors.Is(err, manifest.ErrBusy) {
+		t.Errorf("the lock: %v", err)
+	}
+}
