@@ -14,6 +14,8 @@ const (
 	maxInterval = 30 * day    // a longer one is a typing error, or no replication
 	minAdaptive = 5 * time.Minute
 	maxKeep     = 36_500 // points or days; a year in their place is a typing error
+	minProve    = day    // more often it costs more than it tells
+	maxProve    = 366 * day
 )
 
 var policyName = regexp.MustCompile(`^[a-z0-9][a-z0-9._-]{0,63}$`)
@@ -50,7 +52,7 @@ func (p *Policy) Check() error {
 	if !policyName.MatchString(p.Name) {
 		return invalidf("policy %q: name must be of a-z, 0-9, dot, dash and underscore, begin with a letter or digit, and have at most 64 characters", p.Name)
 	}
-	for _, check := range []func() error{p.checkRhythm, p.checkJitter, p.checkWindows, p.checkRetention, p.checkWays, p.checkMatch} {
+	for _, check := range []func() error{p.checkRhythm, p.checkJitter, p.checkWindows, p.checkRetention, p.checkWays, p.checkProve, p.checkMatch} {
 		if err := check(); err != nil {
 			return invalidf("policy %s: %v", p.Name, err)
 		}
@@ -184,6 +186,14 @@ func (p *Policy) checkWays() error {
 		}
 	}
 	return nil
+}
+
+// checkProve: each proof costs an instance for as long as its checks take.
+func (p *Policy) checkProve() error {
+	if p.Prove == nil {
+		return nil
+	}
+	return between("prove.every", p.Prove.Every, minProve, maxProve)
 }
 
 func (p *Policy) checkMatch() error {

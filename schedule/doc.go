@@ -14,6 +14,7 @@
 //	measure.go   what cycles have taken: the interval's floor, convergence
 //	status.go    how a VM stands, in MGN's words: lag, backlog, forecast
 //	lifecycle.go where a VM is on its way to AWS, and what takes it further
+//	launching.go launch runs and launches; prove.go: when a point is proved
 //	reason.go    why a run failed, as a word
 //	quota.go     whether policies fit into what AWS grants
 //	run.go       a run and its history; wave.go, alarm.go, event.go likewise

@@ -34,6 +34,26 @@ const (
 	EventApplianceUp    EventKind = "APPLIANCE_CONNECTED"
 	EventApplianceDown  EventKind = "APPLIANCE_LOST"
 	EventSettingsChange EventKind = "SETTINGS_CHANGED"
+
+	// Those of launch runs. Event.Run stays 0, since it is a replication's; Data
+	// is a LaunchTold.
+	EventLaunchQueued    EventKind = "LAUNCH_QUEUED"
+	EventLaunchCancelled EventKind = "LAUNCH_CANCELLED"
+	EventTestStart       EventKind = "TEST_LAUNCH_START"
+	EventTestEnd         EventKind = "TEST_LAUNCH_END"
+	EventTestFail        EventKind = "TEST_LAUNCH_FAIL"
+	EventTestTerminated  EventKind = "TEST_TERMINATED"
+	EventTerminateFail   EventKind = "TEST_TERMINATE_FAIL"
+	EventCutoverStart    EventKind = "CUTOVER_START"
+	EventCutoverEnd      EventKind = "CUTOVER_END"
+	EventCutoverFail     EventKind = "CUTOVER_FAIL"
+	EventRevertStart     EventKind = "REVERT_START"
+	EventRevertEnd       EventKind = "REVERT_END"
+	EventRevertFail      EventKind = "REVERT_FAIL"
+	EventFinalizeStart   EventKind = "FINALIZE_START"
+	EventFinalizeEnd     EventKind = "FINALIZE_END"
+	EventFinalizeFail    EventKind = "FINALIZE_FAIL"
+	EventBootProved      EventKind = "BOOT_PROVED"
 )
 
 // Event is something that happened; webhooks carry it as it stands here.
@@ -47,6 +67,19 @@ type Event struct {
 	Actor  string          `json:"actor,omitempty"` // who caused it: a token's name, "schedule", an appliance
 	Text   string          `json:"text"`
 	Data   json.RawMessage `json:"data,omitempty"`
+}
+
+// LaunchTold is the data of an event about a launch run.
+type LaunchTold struct {
+	LaunchRun int64        `json:"launchRun"`
+	Action    LaunchAction `json:"action"`
+	Job       string       `json:"job,omitempty"` // once known
+	Wave      string       `json:"wave,omitempty"`
+	Trigger   string       `json:"trigger,omitempty"`
+	Prove     bool         `json:"prove,omitempty"` // a test that proves a point
+	Epoch     int64        `json:"epoch,omitempty"` // from 2 on it was interrupted before
+	Error     string       `json:"error,omitempty"`
+	Hint      string       `json:"hint,omitempty"`
 }
 
 // Deed is an entry of the audit log: who asked for what.

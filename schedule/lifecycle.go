@@ -56,7 +56,7 @@ type move struct {
 }
 
 // moves are the actions. A mark that a VM has already is set again without
-// harm; what launches or ends something is not begun twice.
+// harm.
 var moves = map[string]move{
 	// A person says so: the test went well, or there needs to be none.
 	"ready-for-cutover": {ReadyForCutover, []Lifecycle{ReadyForTest, Testing, ReadyForCutover}},
@@ -70,12 +70,14 @@ var moves = map[string]move{
 	// without anybody having said that it was good.
 	"test":      {Testing, []Lifecycle{ReadyForTest, Testing, ReadyForCutover}},
 	"test-done": {ReadyForTest, []Lifecycle{Testing}},
-	// The source goes off; the instance runs; or not, and the source goes on.
-	"cutover":  {CuttingOver, []Lifecycle{ReadyForCutover}},
+	// The source goes off, or a cutover that failed is gone on with; the instance
+	// runs; or not, and the source goes on.
+	"cutover":  {CuttingOver, []Lifecycle{ReadyForCutover, CuttingOver}},
 	"cut-over": {CutOver, []Lifecycle{CuttingOver}},
 	"revert":   {ReadyForCutover, []Lifecycle{CuttingOver, CutOver}},
-	// Nobody goes back any more.
-	"finalize": {Disconnected, []Lifecycle{CutOver}},
+	// Nobody goes back any more. A cutover whose checks failed is no cut-over, but
+	// a person may have found its instance good.
+	"finalize": {Disconnected, []Lifecycle{CuttingOver, CutOver}},
 }
 
 // Next is where an action takes a VM, and from where it may: what a store makes

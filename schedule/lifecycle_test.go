@@ -18,10 +18,10 @@ func TestLifecycleNext(t *testing.T) {
 		"reconnect":         {NotReady, []Lifecycle{Disconnected}},
 		"test":              {Testing, []Lifecycle{ReadyForTest, Testing, ReadyForCutover}},
 		"test-done":         {ReadyForTest, []Lifecycle{Testing}},
-		"cutover":           {CuttingOver, []Lifecycle{ReadyForCutover}},
+		"cutover":           {CuttingOver, []Lifecycle{ReadyForCutover, CuttingOver}},
 		"cut-over":          {CutOver, []Lifecycle{CuttingOver}},
 		"revert":            {ReadyForCutover, []Lifecycle{CuttingOver, CutOver}},
-		"finalize":          {Disconnected, []Lifecycle{CutOver}},
+		"finalize":          {Disconnected, []Lifecycle{CuttingOver, CutOver}},
 	} {
 		for _, l := range append(Lifecycles(), "") {
 			to, from, err := l.Next(action)

@@ -58,12 +58,21 @@ type Policy struct {
 	// Reader is "hotadd", the default and so far the only one.
 	Reader  string   `json:"reader,omitempty" yaml:"reader"`
 	Exclude []string `json:"exclude,omitempty" yaml:"exclude"` // disks, as sync's --exclude-disk
+	// Prove has the newest point of each VM launched now and then as a test,
+	// checked, marked as boot-proved and torn down.
+	Prove *Prove `json:"prove,omitempty" yaml:"prove"`
 	// Priority: higher ones start first; 0 is the default.
 	Priority int `json:"priority,omitempty" yaml:"priority"`
 
 	// Match says which VMs get it: those that any of them fits. A policy
 	// without is given by hand only.
 	Match []Match `json:"match,omitempty" yaml:"match"`
+}
+
+// Prove is how often points are proved by launching them. It costs instance
+// hours: where a policy is set up, the estimate is shown.
+type Prove struct {
+	Every Duration `json:"every" yaml:"every"` // at least a day
 }
 
 // Adaptive lets the interval follow the VM: shorter while deltas are small.
@@ -108,4 +117,7 @@ type PolicyRow struct {
 	Origin string `json:"origin"`
 	// VMs that have it now.
 	VMs int `json:"vms"`
+	// ProveCost is what Prove costs with the VMs that it gets, in words; "" where
+	// there is no Prove or nobody can say.
+	ProveCost string `json:"proveCost,omitempty"`
 }

@@ -25,6 +25,8 @@ type VMStatus struct {
 	Trouble string `json:"trouble,omitempty"`
 	// Run is the run that has not ended, nil when there is none.
 	Run *Run `json:"run,omitempty"`
+	// LaunchRun is the launch run that has not ended, nil when there is none.
+	LaunchRun *LaunchRun `json:"launchRun,omitempty"`
 }
 
 // PointRow is a recovery point as the history keeps it; what AWS's tags say is
@@ -39,7 +41,8 @@ type PointRow struct {
 	Blocks    int64                 `json:"blocks"` // written, all disks; -1 unknown
 	Disks     int                   `json:"disks"`
 	Suspect   string                `json:"suspect,omitempty"`
-	Verified  time.Time             `json:"verified"` // zero: never
+	Verified  time.Time             `json:"verified"`        // zero: never
+	Proved    time.Time             `json:"proved,omitzero"` // when a launch of it last came up and passed its checks; zero: never
 	Snapshots []transfer.SnapshotID `json:"snapshots"`
 }
 
@@ -52,6 +55,8 @@ type VMDetail struct {
 	// Lags are the lag in seconds over the last day, oldest first, for a
 	// sparkline: one value each time a cycle ended.
 	Lags []LagSample `json:"lags"`
+	// LaunchJobs are those that are not over, newest first, without Doc.
+	LaunchJobs []LaunchJob `json:"launchJobs"`
 }
 
 // LagSample is how old a VM's data was when a cycle ended.

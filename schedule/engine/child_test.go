@@ -45,6 +45,7 @@ type spec struct {
 	Liveness engine.Liveness `json:"liveness"`
 	Default  bool            `json:"default"` // the timings of real life
 	Patience time.Duration   `json:"patience"`
+	Launch   bool            `json:"launch"` // does launches, as synced does
 }
 
 func childMain(text string) int {
@@ -83,6 +84,9 @@ func runChild(ctx context.Context, sp *spec) error {
 		c.Liveness = sp.Liveness
 	}
 	c.Patience = sp.Patience
+	if sp.Launch {
+		c.Launches, c.Launcher = db, &launches{do: synced}
+	}
 	e, err := engine.New(ctx, c)
 	if err != nil {
 		return err

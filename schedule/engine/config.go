@@ -23,6 +23,10 @@ type Config struct {
 	SQL  *sql.DB
 	Pool *pgxpool.Pool
 
+	// Launches and Launcher are for launches; without both there are none.
+	Launches LaunchStore
+	Launcher LaunchWork
+
 	Appliance transfer.ApplianceID // stable over restarts, unique in the fleet
 	Version   string
 	Work      Work
@@ -54,6 +58,15 @@ type Config struct {
 	Attempts int64
 	// Sweep is how often runs that nobody works on are looked for; 15 s.
 	Sweep time.Duration
+
+	// LaunchesAtOnce is how many launch runs this appliance works on side by side;
+	// 4: they mostly wait for EC2, but each converts a guest with a core and a GiB
+	// of memory of its own for a minute or two, and sources are off meanwhile.
+	LaunchesAtOnce int
+	// ProofsAtOnce is how many proving tests are under way in the whole fleet; 2:
+	// half of what one appliance launches, so that a person's launch never waits
+	// for proofs alone. Of 20 minutes each that is more than a hundred a day.
+	ProofsAtOnce int
 
 	Liveness Liveness
 }
@@ -96,6 +109,8 @@ func (c *Config) defaults() {
 	set(&c.Patience, 5*time.Minute)
 	set(&c.Sweep, 15*time.Second)
 	c.Attempts = cmp.Or(c.Attempts, 20)
+	c.LaunchesAtOnce = cmp.Or(c.LaunchesAtOnce, 4)
+	c.ProofsAtOnce = cmp.Or(c.ProofsAtOnce, 2)
 	set(&c.Liveness.Ping, 2*time.Second)
 	set(&c.Liveness.Silence, 10*time.Second)
 	set(&c.Liveness.Free, 15*time.Second)
@@ -106,6 +121,8 @@ func (c *Config) check() error {
 	switch {
 	case c.Store == nil || c.Work == nil:
 		return errors.New("start engine: Store and Work are needed")
+	case (c.Launches == nil) != (c.Launcher == nil):
+		return errors.New("start engine: Launches and Launcher are needed both, or neither")
 	case c.SQL == nil && c.Pool == nil:
 		return errors.New("start engine: the database is needed")
 	case c.Appliance == "":

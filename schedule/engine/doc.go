@@ -10,6 +10,10 @@
 //	replicate.go  a run: claim, cycle, finish; after.go what is tidied then
 //	tell.go       how far a run is: progress, fence and cancel in one statement
 //	finish.go     how a run ended, and what that means for its VM
+//	launch.go     a launch run: claim, launch, finish; launchmove.go what it
+//	              means for the VM, launchsync.go its final sync, launchtell.go
+//	              events and alarms; launchwork.go what it takes
+//	launchdue.go  tests that are over, points to prove, orphans
 //	alive.go      an appliance's place: a locked file, or session.go's session
 //	watch.go      inventory, alarms, throughput, history; clean.go, alarms.go
 //
@@ -25,4 +29,7 @@
 //   - An appliance is given up when its lock was free for Liveness.Free, by one
 //     that has taken that lock; its runs move inside Store.Admit's transaction,
 //     with limits and all. It finds its row marked when it is back.
+//   - Launch runs have the same epoch, raised by ClaimLaunch; a job must have
+//     been saved before anything is made. They are no workflows: see
+//     schedule/DESIGN.md.
 package engine

@@ -28,11 +28,13 @@ type Engine struct {
 
 	kick  chan struct{} // cap 1: plan and admit now
 	admit chan struct{} // cap 1: admit now
+	take  chan struct{} // cap 1: take launch runs in hand now
 
 	mu        sync.Mutex
 	self      schedule.Appliance
 	active    map[int64]*job // that this process works on
-	idle      chan struct{}  // closed when the last active one of a shutdown is gone
+	launching map[int64]*launching
+	idle      chan struct{} // closed when the last active one of a shutdown is gone
 	stopping  bool
 	ticked    time.Time // the planner's last whole tick
 	seen      time.Time // the last inventory that succeeded
@@ -59,8 +61,8 @@ func New(ctx context.Context, c Config) (*Engine, error) {
 	}
 	e := &Engine{
 		Config: c, started: c.Now(),
-		kick: make(chan struct{}, 1), admit: make(chan struct{}, 1),
-		active: map[int64]*job{}, missed: map[int64]int{},
+		kick: make(chan struct{}, 1), admit: make(chan struct{}, 1), take: make(chan struct{}, 1),
+		active: map[int64]*job{}, launching: map[int64]*launching{}, missed: map[int64]int{},
 		fenced: make(chan struct{}),
 	}
 	e.ticked = e.started // it is not late before its first tick is
@@ -168,6 +170,11 @@ func (e *Engine) Run(ctx context.Context) error {
 	loop(e.SampleEvery, "sample throughput", e.saveSample)
 	loop(e.HistoryEvery, "expire history", e.expire)
 	loop(e.Sweep, "look for orphans", e.sweep)
+	if e.Launches != nil {
+		g.Go(func() error { e.launcher(loops); return nil })
+		loop(e.WatchEvery, "end tests and prove points", e.launchesDue)
+		loop(e.CleanEvery, "end orphaned tests", e.endOrphans)
+	}
 
 	select {
 	case <-ctx.Done():
@@ -209,16 +216,19 @@ func (e *Engine) windUp(ctx context.Context, loops <-chan struct{}) error {
 		case <-e.fenced:
 			return *e.fencedErr.Load()
 		case <-grace.C:
-			err := fmt.Errorf("stop: cycles or the clean-up still run after %v; what they leave is cleaned up later", e.Grace)
+			err := fmt.Errorf("stop: cycles, launches or the clean-up still run after %v; what they leave is cleaned up later", e.Grace)
 			return errors.Join(err, e.lib.close())
 		}
 	}
 	return e.lib.close()
 }
 
-// Kick makes the planner look now: somebody queued a run, or changed what is
-// wanted.
-func (e *Engine) Kick() { poke(e.kick) }
+// Kick makes the planner look now: somebody queued a run or a launch run, or
+// changed what is wanted.
+func (e *Engine) Kick() {
+	poke(e.kick)
+	poke(e.take)
+}
 
 func poke(c chan struct{}) {
 	select {
@@ -230,13 +240,18 @@ func poke(c chan struct{}) {
 // fence ends this process: it never returns. What called it must not go on,
 // nor tell the library how it ended.
 func (e *Engine) fence(err error) {
+	e.condemn(err)
+	select {}
+}
+
+// condemn ends this process, as fence does, where Fenced ends it as it must.
+func (e *Engine) condemn(err error) {
 	e.fenceOnce.Do(func() {
 		e.Log.Error("fenced: this process must end", "error", err)
 		e.fencedErr.Store(&err)
 		e.Fenced(err)
 		close(e.fenced)
 	})
-	select {}
 }
 
 // every calls f now and then, until ctx ends. Its errors are logged: the next

@@ -180,7 +180,9 @@ func replicable(vm *schedule.VM, p *schedule.Policy) error {
 	switch {
 	case vm.Gone:
 		return conflict("", "%s is not in vCenter any more", vm.Name)
-	case vm.Lifecycle == schedule.CutOver, vm.Lifecycle == schedule.Disconnected:
+	case vm.Lifecycle == schedule.CutOver:
+		return conflict("To go back to the source: snapferry revert "+shellWord(vm.Name), "%s is %s: its replication has ended", vm.Name, vm.Lifecycle)
+	case vm.Lifecycle == schedule.Disconnected:
 		return conflict("Mark it as reconnect first.", "%s is %s: its replication has ended", vm.Name, vm.Lifecycle)
 	}
 	var exclude []string

@@ -118,8 +118,10 @@ func (s *Service) plan(ctx context.Context, lines []line) ([]change, error) {
 				wrong.add(l.number, columnPolicy, "there is no policy %q", *l.policy)
 			}
 		}
-		if err := CheckLaunch(merged(vm.Launch, l.launch)); err != nil {
-			wrong.add(l.number, "", "%v", err)
+		if settings := merged(vm.Launch, l.launch); !maps.Equal(settings, vm.Launch) { // what is wrong since long keeps no table out
+			if err := s.checkSettings(settings); err != nil {
+				wrong.add(l.number, "", "%v", err)
+			}
 		}
 		changes = append(changes, change{l, vm})
 	}

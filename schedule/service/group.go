@@ -258,6 +258,11 @@ func (s *Service) SetLaunch(ctx context.Context, by schedule.Actor, vm transfer.
 	if err := CheckLaunch(l); err != nil {
 		return err
 	}
+	l = maps.Clone(l)
+	maps.DeleteFunc(l, func(_, value string) bool { return value == "" })
+	if err := s.checkSettings(l); err != nil {
+		return err
+	}
 	v, err := s.load(ctx, vm)
 	if err != nil {
 		return err
@@ -266,8 +271,6 @@ func (s *Service) SetLaunch(ctx context.Context, by schedule.Actor, vm transfer.
 }
 
 func (s *Service) setLaunch(ctx context.Context, by schedule.Actor, vm *schedule.VM, l schedule.Launch) error {
-	l = maps.Clone(l)
-	maps.DeleteFunc(l, func(_, value string) bool { return value == "" })
 	if maps.Equal(l, vm.Launch) {
 		return nil
 	}

@@ -84,6 +84,10 @@ func (s *Service) readFleet(ctx context.Context) (*fleet, error) {
 	if f.active, err = s.store.Unended(ctx); err != nil {
 		return nil, err
 	}
+	launches, err := s.activeLaunches(ctx)
+	if err != nil {
+		return nil, err
+	}
 	vms, err := s.store.VMs(ctx, "")
 	if err != nil {
 		return nil, err
@@ -96,6 +100,7 @@ func (s *Service) readFleet(ctx context.Context) (*fleet, error) {
 	f.vms = make([]schedule.VMStatus, len(vms))
 	for i := range vms {
 		f.vms[i] = schedule.Status(whole(vms[i]), f.policies[vms[i].Policy], runs[vms[i].ID], f.at)
+		f.vms[i].LaunchRun = launches[vms[i].ID]
 	}
 	return f, nil
 }
@@ -228,8 +233,11 @@ func (s *Service) VM(ctx context.Context, id transfer.VMID) (schedule.VMDetail, 
 	}
 	d.Alarms = some(slices.DeleteFunc(alarms, func(a schedule.Alarm) bool { return a.VM != id }))
 	lags, err := s.store.Lags(ctx, []transfer.VMID{id}, s.now().Add(-lagSpan))
+	if err != nil {
+		return d, err
+	}
 	d.Lags = some(lags[id])
-	return d, err
+	return d, s.addLaunches(ctx, &d)
 }
 
 // Runs are those that a query chooses, newest first.
@@ -286,7 +294,10 @@ func (s *Service) RecordDeed(ctx context.Context, d schedule.Deed) error {
 // Policies are all of them, and where each comes from.
 func (s *Service) Policies(ctx context.Context) ([]schedule.PolicyRow, error) {
 	rows, err := s.store.PolicyRows(ctx)
-	return some(rows), err
+	if err != nil {
+		return nil, err
+	}
+	return some(rows), s.addProveCosts(ctx, rows)
 }
 
 // Waves are all of them.

@@ -31,6 +31,15 @@ func (s *Service) mark(ctx context.Context, by schedule.Actor, vm *schedule.VM, 
 		d.Result = "already " + string(to)
 		return nil
 	}
+	if as == markDisconnect && s.launches != nil {
+		c, err := s.scene(ctx, vm.ID, false, nil)
+		if err == nil {
+			err = c.mayDisconnect()
+		}
+		if err != nil {
+			return err
+		}
+	}
 	if err := s.store.SetLifecycle(ctx, vm.ID, from, to); err != nil {
 		return fmt.Errorf("mark %s as %s: %w", vm.Name, as, err)
 	}
@@ -57,8 +66,11 @@ func (s *Service) mark(ctx context.Context, by schedule.Actor, vm *schedule.VM, 
 	return nil
 }
 
-// ActOnWave does "pause", "resume", "sync", "cancel" or a mark to every VM of a
-// wave.
+// cancelLaunch is the action of waves that ends launch runs.
+const cancelLaunch = "cancel-launch"
+
+// ActOnWave does "pause", "resume", "sync", "cancel", "cancel-launch", a mark or
+// an action of a launch, without wishes, to every VM of a wave.
 func (s *Service) ActOnWave(ctx context.Context, by schedule.Actor, name, action string) ([]schedule.Done, error) {
 	w, err := s.wave(ctx, name)
 	if err != nil {
@@ -74,8 +86,13 @@ func (s *Service) ActOnWave(ctx context.Context, by schedule.Actor, name, action
 	case "cancel":
 		return s.Cancel(ctx, by, w.VMs)
 	}
-	if isMark(action) {
+	switch {
+	case isMark(action):
 		return s.Mark(ctx, by, w.VMs, action)
+	case action == cancelLaunch:
+		return s.CancelLaunch(ctx, by, w.VMs)
+	case isLaunch(action):
+		return s.Launch(ctx, by, w.VMs, name, schedule.LaunchAction(action), schedule.LaunchWish{})
 	}
-	return nil, invalid("", "a wave can be told to pause, resume, sync, cancel, %s, not %q", listMarks(), action)
+	return nil, invalid("", "a wave can be told to pause, resume, sync, cancel, %s, %s, %s, not %q", listMarks(), listActions(", "), cancelLaunch, action)
 }

@@ -24,6 +24,18 @@ type Config struct {
 	// dozen open browsers ask for it several times a second. What this Service
 	// writes shows at once all the same. 0 reads it anew each time.
 	Reuse time.Duration
+
+	// Launches are kept there; nil is a service without launches.
+	Launches LaunchStore
+	// Preview is the dry run of an action, which asks AWS and vCenter; nil where
+	// no daemon is in this process.
+	Preview func(ctx context.Context, vm schedule.VM, action schedule.LaunchAction, wish schedule.LaunchWish) (schedule.LaunchPreview, error)
+	// CheckLaunch says what is wrong with a VM's launch settings, all of them;
+	// nil checks no more than that a table can carry them.
+	CheckLaunch func(l schedule.Launch) error
+	// ProveCost says in words what it costs to prove these VMs so often; nil is
+	// that nobody knows.
+	ProveCost func(every time.Duration, vms []schedule.VM) string
 }
 
 // Service answers and writes down. All methods may be called side by side.
@@ -36,11 +48,19 @@ type Service struct {
 	settings schedule.Settings
 	reuse    time.Duration
 	shared   shared
+
+	launches    LaunchStore
+	preview     func(ctx context.Context, vm schedule.VM, action schedule.LaunchAction, wish schedule.LaunchWish) (schedule.LaunchPreview, error)
+	checkLaunch func(l schedule.Launch) error
+	proveCost   func(every time.Duration, vms []schedule.VM) string
 }
 
 // New makes a Service.
 func New(c Config) *Service {
-	s := &Service{store: c.Store, now: c.Now, settings: c.Settings, reuse: c.Reuse}
+	s := &Service{
+		store: c.Store, now: c.Now, settings: c.Settings, reuse: c.Reuse,
+		launches: c.Launches, preview: c.Preview, checkLaunch: c.CheckLaunch, proveCost: c.ProveCost,
+	}
 	if s.now == nil {
 		s.now = time.Now
 	}

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"syscall"
@@ -101,6 +102,15 @@ func methods(db *store.DB) []method {
 			_, err := db.Runs(b.Context(), schedule.RunQuery{State: schedule.RunFailed})
 			return err
 		}},
+		{"Claim/none", func(b *testing.B) error {
+			_, err := db.ClaimLaunch(b.Context(), "a", vc, nil, t0)
+			if errors.Is(err, schedule.ErrNotFound) {
+				err = nil
+			}
+			return err
+		}},
+		{"Provings", func(b *testing.B) error { _, err := db.Provings(b.Context()); return err }},
+		{"LaunchJobs/open", func(b *testing.B) error { _, err := db.LaunchJobs(b.Context(), nil, true, false, 10_000); return err }},
 		{"PolicyRows", func(b *testing.B) error { _, err := db.PolicyRows(b.Context()); return err }},
 		{"Lags/100", func(b *testing.B) error {
 			var ids []transfer.VMID
@@ -129,6 +139,10 @@ func large(b *testing.B, db *store.DB) {
 	exec(`INSERT INTO run (vcenter, moref, vm_name, state, queued_ms, started_ms, ended_ms, epoch, report) ` + count +
 		`SELECT '` + vc + `', ` + moref + `, 'app', CASE WHEN i % 50 = 0 THEN 'failed' ELSE 'done' END, i * 1000, i * 1000, i * 1000 + 500, 1, '` + text + `' FROM c`)
 	exec(`INSERT INTO lag_sample (vcenter, moref, at_ms, lag_ms) ` + count + `SELECT '` + vc + `', ` + moref + `, ` + fmt.Sprint(t0.UnixMilli()) + ` - i * 1000, 60000 FROM c`)
+	exec(`INSERT INTO launch_run (vcenter, moref, vm_name, action, state, prove, queued_ms, started_ms, ended_ms, epoch, job) ` + count +
+		`SELECT '` + vc + `', ` + moref + `, 'app', 'test', 'done', TRUE, i * 1000, i * 1000, i * 1000 + 500, 1, 'job-' || CAST(i AS TEXT) FROM c WHERE i <= 20000`)
+	exec(`INSERT INTO launch_job (id, vcenter, moref, vm_name, purpose, state, made_ms, finished, doc) ` + count +
+		`SELECT 'job-' || CAST(i AS TEXT), '` + vc + `', ` + moref + `, 'app', 'test', 'ended', i * 1000, i < 18000, '` + text + `' FROM c WHERE i <= 20000`)
 	for i := range 400 {
 		r := queue(b, db, i)
 		if i >= 200 {

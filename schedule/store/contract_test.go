@@ -7,6 +7,8 @@ import (
 )
 
 var (
-	_ engine.Store  = (*store.DB)(nil)
-	_ service.Store = (*store.DB)(nil)
+	_ engine.Store        = (*store.DB)(nil)
+	_ engine.LaunchStore  = (*store.DB)(nil)
+	_ service.Store       = (*store.DB)(nil)
+	_ service.LaunchStore = (*store.DB)(nil)
 )

@@ -16,10 +16,10 @@ import (
 
 // tables are all of ours that hold data, each behind those that it refers to.
 var tables = []string{"inventory", "policy", "wave", "vm", "appliance", "run", "run_log", "point", "alarm", "event", "deed",
-	"lag_sample", "rate_sample", "setting", "hook", "counter"}
+	"lag_sample", "rate_sample", "setting", "hook", "launch_run", "launch_job", "counter"}
 
 // numbered are those whose IDs the database gives.
-var numbered = []string{"run", "alarm", "deed"}
+var numbered = []string{"run", "alarm", "deed", "launch_run"}
 
 // prefilled are tables that a fresh schema has rows in.
 var prefilled = []string{"counter"}

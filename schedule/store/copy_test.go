@@ -71,12 +71,21 @@ func TestCopy(t *testing.T) {
 	queue(t, from, 4) // and its ID is not given again
 	_, _, err := from.AskCancel(ctx, id(4), t0)
 	must(t, err)
+	launch(t, from, 0, true, "job-1", t0)
+	queueLaunch(t, from, 1, schedule.LaunchTest) // it is carried on there
+	launches := func(db *store.DB) []any {
+		return []any{got[[]schedule.LaunchRun](t)(db.LaunchRuns(ctx, schedule.LaunchQuery{})), got[[]schedule.LaunchJob](t)(db.LaunchJobs(ctx, nil, false, true, 0))}
+	}
 	told := map[string]int64{}
 	must(t, store.Copy(ctx, from, to, func(table string, rows int64) { told[table] = rows }))
 	equal(t, "rows", told, map[string]int64{"inventory": 1, "policy": 2, "wave": 1, "vm": 5, "appliance": 2, "run": 3, "run_log": 1, "point": 1, "alarm": 2,
-		"event": 1, "deed": 1, "lag_sample": 1, "rate_sample": 1, "setting": 1, "hook": 1, "counter": 1})
+		"event": 1, "deed": 1, "lag_sample": 1, "rate_sample": 1, "setting": 1, "hook": 1, "launch_run": 2, "launch_job": 1, "counter": 1})
 	want := content(t, from)
 	equal(t, "content", content(t, to), want)
+	equal(t, "launches", launches(to), launches(from))
+	if r := queueLaunch(t, to, 2, schedule.LaunchTest); r.ID != 3 {
+		t.Errorf("launch run %d after 2", r.ID)
+	}
 
 	// IDs go on.
 	last := want["runs"].([]schedule.Run)[0].ID

@@ -9,6 +9,7 @@
 //	retry.go     what is tried again, and what a caller may try again
 //	inventory.go, facts.go, vm.go, planned.go, wish.go   VMs: facts, reading, planning, what people want
 //	queue.go, admit.go, work.go, run.go        runs: wanted, granted, under way, read
+//	launch.go, launchjob.go                    launch runs and launches
 //	history.go, alarm.go, sample.go, point.go, expire.go
 //	policy.go, wave.go, appliance.go, hook.go
 //	copy.go      from a SQLite file to PostgreSQL

@@ -126,6 +126,7 @@ func TestFromVersion1(t *testing.T) {
 			must(t, err)
 		}
 		run(t, db, 4, schedule.RunDone, t0)
+		launch(t, db, 4, false, "job-1", t0)
 	})
 }
 

@@ -123,6 +123,11 @@ func (c *Config) check() error {
 	if err := c.Retention.check(); err != nil {
 		return err
 	}
+	switch c.Convert.CloudInit {
+	case "", "disable", "enable":
+	default:
+		return fmt.Errorf("convert.cloudInit is %q: it is disable or enable, or absent to leave it as the guest has it", c.Convert.CloudInit)
+	}
 	return checkTags(t.Tags)
 }
 
@@ -139,7 +144,7 @@ func isThumbprints(s string) bool {
 
 func (a AWS) check() error {
 	for _, e := range []struct{ name, value string }{
-		{"ebs", a.Endpoints.EBS}, {"ec2", a.Endpoints.EC2}, {"sts", a.Endpoints.STS},
+		{"ebs", a.Endpoints.EBS}, {"ec2", a.Endpoints.EC2}, {"sts", a.Endpoints.STS}, {"ssm", a.Endpoints.SSM},
 	} {
 		if e.value == "" {
 			continue

@@ -14,6 +14,10 @@ type Config struct {
 	Appliance Appliance `yaml:"appliance"`
 	Transfer  Transfer  `yaml:"transfer"`
 	Retention Retention `yaml:"retention"`
+	// Launch holds the launch settings of every VM that has none of its own; keys
+	// as "snapferry launch-settings" lists them.
+	Launch  schedule.Launch `yaml:"launch"`
+	Convert Convert         `yaml:"convert"`
 	// StateDir holds manifests, journals and the appliance's ID.
 	StateDir string `yaml:"stateDir"`
 
@@ -68,6 +72,22 @@ type Endpoints struct {
 	EBS string `yaml:"ebs"`
 	EC2 string `yaml:"ec2"`
 	STS string `yaml:"sts"`
+	SSM string `yaml:"ssm"` // for checks that run a command in the guest
+}
+
+// Convert says how guests are made ready for EC2.
+type Convert struct {
+	// Folder is where a conversion keeps what it reads and changes, some hundred
+	// MiB; absent is below the state folder. Sockets are in it: keep its path
+	// short.
+	Folder string `yaml:"folder"`
+	// CloudInit is "disable" or "enable"; absent leaves it as the guest has it.
+	CloudInit string `yaml:"cloudInit"`
+	// KeepNetwork leaves the guest's network settings alone.
+	KeepNetwork bool `yaml:"keepNetwork"`
+	// Drivers is a folder with driver packages for Windows guests: AWS's NVMe
+	// and ENA drivers.
+	Drivers string `yaml:"drivers"`
 }
 
 // Appliance is the VM that runs this program.

@@ -55,13 +55,15 @@ vcenter:
 aws:
   profile: backup
   region: eu-central-1
-  endpoints: {ebs: "https://e", ec2: "https://c", sts: "https://s"}
+  endpoints: {ebs: "https://e", ec2: "https://c", sts: "https://s", ssm: "https://m"}
   caBundle: /etc/aws.pem
   putsPerSecond: 400
   getsPerSecond: 500.5
 appliance: {id: ferry-1, vm: vm-7, sysfsDir: /s, devDir: /d, allowNFSStun: true}
 retention: {last: 1, days: 2, daily: 3, weekly: 4, monthly: 5, timeZone: Europe/Berlin}
 stateDir: /var/state
+launch: {subnet: subnet-1, test.subnet: subnet-2, volumeIOPS: 4000, stopped: true}
+convert: {folder: /var/convert, cloudInit: disable, keepNetwork: true, drivers: /srv/drivers}
 transfer:
   reads: 8
   puts: 32
@@ -91,6 +93,7 @@ policies:
     zeros: all
     reader: hotadd
     exclude: [Hard disk 2]
+    prove: {every: 168h}
     priority: 7
     match: [{name: "app*", folder: /DC0/vm/prod, pool: /p, tag: "dr:gold", attribute: owner=ops}]
   - {name: night, cron: "30 22 * * *"}
@@ -116,11 +119,13 @@ func TestParseKnowsEveryKey(t *testing.T) {
 	want := Config{
 		VCenter: VCenter{URL: "vcenter.example.com", User: "svc", PasswordFile: "/run/pw", Insecure: true, CACerts: "/etc/ca.pem",
 			KnownHosts: "/etc/known", Thumbprint: "AA:BB:CC:DD:EE:FF:00:11:22:33:44:55:66:77:88:99:AA:BB:CC:DD"},
-		AWS: AWS{Profile: "backup", Region: "eu-central-1", Endpoints: Endpoints{EBS: "https://e", EC2: "https://c", STS: "https://s"},
+		AWS: AWS{Profile: "backup", Region: "eu-central-1", Endpoints: Endpoints{EBS: "https://e", EC2: "https://c", STS: "https://s", SSM: "https://m"},
 			CABundle: "/etc/aws.pem", PutsPerSecond: 400, GetsPerSecond: 500.5},
 		Appliance: Appliance{ID: "ferry-1", VM: "vm-7", SysfsDir: "/s", DevDir: "/d", AllowNFSStun: true},
 		Retention: Retention{Last: 1, Days: 2, Daily: 3, Weekly: 4, Monthly: 5, TimeZone: "Europe/Berlin"},
 		StateDir:  "/var/state",
+		Launch:    schedule.Launch{"subnet": "subnet-1", "test.subnet": "subnet-2", "volumeIOPS": "4000", "stopped": "true"},
+		Convert:   Convert{Folder: "/var/convert", CloudInit: "disable", KeepNetwork: true, Drivers: "/srv/drivers"},
 		Transfer: Transfer{Reads: 8, Puts: 32, Gets: 16, Buffers: 100, Limit: 200e6, Cleanup: 20 * time.Minute, MaxFreeze: 4 * time.Hour, Audit: 99, MinFreeGiB: new(int64(7)), Quiesce: QuiesceTry,
 			Zeros: ZerosAll, Encrypted: true, KMSKey: "alias/backup", ExcludeDisk: []string{"Hard disk 2"}, Tags: map[string]string{"team": "infra"}},
 		Database: Database{URL: "postgres://ferry@db/ferry", PasswordFile: "/run/db"},
@@ -130,7 +135,7 @@ func TestParseKnowsEveryKey(t *testing.T) {
 				Blackout:  []schedule.Window{{Days: "mon-fri", From: "08:00", To: "18:00"}},
 				Bandwidth: []schedule.Bandwidth{{Window: schedule.Window{Days: "sat", From: "00:00", To: "24:00"}, Limit: 50e6}},
 				Retention: transfer.Policy{Last: 2, Days: 3, Daily: 4, Weekly: 5, Monthly: 6}, Quiesce: "try", Zeros: "all", Reader: "hotadd",
-				Exclude: []string{"Hard disk 2"}, Priority: 7,
+				Exclude: []string{"Hard disk 2"}, Prove: &schedule.Prove{Every: schedule.Duration(168 * time.Hour)}, Priority: 7,
 				Match: []schedule.Match{{Name: "app*", Folder: "/DC0/vm/prod", Pool: "/p", Tag: "dr:gold", Attribute: "owner=ops"}},
 			},
 			{Name: "night", Cron: "30 22 * * *"},
@@ -151,6 +156,7 @@ func TestParseKnowsEveryKey(t *testing.T) {
 func TestParseRefusesAndPoints(t *testing.T) {
 	for _, tt := range []struct{ name, text, want string }{
 		{"unknown key", "transfer:\n  reads: 8\n  raeds: 9\n", "[3:3]"},
+		{"unknown key of a proof", "policies:\n  - {name: p, every: 1h, prove: {often: 2h}}\n", "often"},
 		{"unknown section", "vcentre: {}\n", "[1:1]"},
 		{"twice", "stateDir: /a\nstateDir: /b\n", "[2:1]"},
 		{"wrong type", "transfer:\n  reads: many\n", "[2:10]"},
@@ -362,6 +368,10 @@ func TestChecks(t *testing.T) {
 		{"log.level", func(c *Config) { c.Log.Level = "loud" }},
 		{"history.keep", func(c *Config) { c.History.Keep = time.Hour }},
 		{"gold", func(c *Config) { c.Policies = []schedule.Policy{{Name: "gold"}} }},
+		{"policy gold: prove.every is 1h", func(c *Config) {
+			c.Policies = []schedule.Policy{{Name: "gold", Cron: "@daily", Prove: &schedule.Prove{Every: schedule.Duration(time.Hour)}}}
+		}},
+		{"convert.cloudInit", func(c *Config) { c.Convert.CloudInit = "on" }},
 	} {
 		_, err := Load(world(t), "", []func(*Config) error{func(c *Config) error { tt.set(c); return nil }})
 		if err == nil || !strings.Contains(err.Error(), tt.want) {

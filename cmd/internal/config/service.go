@@ -115,6 +115,9 @@ func (c *Config) completeService(sys System) error {
 	if err := c.Log.check(); err != nil {
 		return err
 	}
+	if err := c.Convert.check(); err != nil {
+		return err
+	}
 	if err := c.checkLimits(); err != nil {
 		return err
 	}
@@ -183,6 +186,13 @@ func (h *Webhook) complete(sys System) error {
 		return fmt.Errorf("webhook %s: its url holds a password; sign with secretFile instead", h.Name)
 	}
 	return oneSecret("webhooks: secret", &h.Secret, h.SecretFile, sys)
+}
+
+func (c Convert) check() error {
+	if c.CloudInit != "" && c.CloudInit != "disable" && c.CloudInit != "enable" {
+		return fmt.Errorf("convert.cloudInit %q: it must be disable or enable, or be left out", c.CloudInit)
+	}
+	return nil
 }
 
 func (l Log) check() error {

@@ -17,7 +17,7 @@ import (
 
 // fill makes a path of a route.
 func fill(path, vm string) string {
-	path = strings.Replace(path, "/runs/{id}", "/runs/1", 1)
+	path = strings.NewReplacer("/runs/{id}", "/runs/1", "/launches/{id}", "/launches/1").Replace(path)
 	return strings.NewReplacer("{id}", vm, "{name}", "none", "{action}", "sync").Replace(path)
 }
 

@@ -23,6 +23,8 @@ const (
 	actSync   = "sync"
 	actCancel = "cancel"
 	actPolicy = "policy"
+	// actCancelLaunch ends launch runs: see LaunchBackend.CancelLaunch.
+	actCancelLaunch = "cancel-launch"
 )
 
 // Marks are the words of Backend.Mark.
@@ -80,6 +82,8 @@ func (s *Server) perform(r *http.Request, in action, vms []transfer.VMID) (done 
 		done, err = b.Cancel(ctx, by, vms)
 	case in.Action == actPolicy:
 		done, err = b.Choose(ctx, by, vms, *in.Policy)
+	case in.Action == actCancelLaunch:
+		done, err = s.launches().CancelLaunch(ctx, by, vms)
 	default:
 		done, err = b.Mark(ctx, by, vms, in.Action)
 	}
@@ -89,7 +93,7 @@ func (s *Server) perform(r *http.Request, in action, vms []transfer.VMID) (done 
 
 // fits refuses unknown actions and what belongs to another one.
 func (in action) fits() error {
-	all := append([]string{actPause, actResume, actSync, actCancel, actPolicy}, Marks()...)
+	all := append([]string{actPause, actResume, actSync, actCancel, actCancelLaunch, actPolicy}, Marks()...)
 	switch {
 	case !slices.Contains(all, in.Action):
 		return invalid(fmt.Sprintf("there is no action %q; there are %s", clip(in.Action), strings.Join(all, ", ")), "")
@@ -105,10 +109,15 @@ func (in action) fits() error {
 	return nil
 }
 
-// single does something to the VM of the path; what cannot be done is an error
-// here rather than a line of a list. in is where the body goes, what makes an
-// action of it.
+// single does something to the VM of the path. in is where the body goes, what
+// makes an action of it.
 func (s *Server) single(r *http.Request, in any, what func() action) (any, error) {
+	return s.only(r, in, func(vms []transfer.VMID) ([]schedule.Done, error) { return s.perform(r, what(), vms) })
+}
+
+// only does something to the VM of the path; what cannot be done is an error
+// here rather than a line of a list. in is where the body goes.
+func (s *Server) only(r *http.Request, in any, do func([]transfer.VMID) ([]schedule.Done, error)) (any, error) {
 	id, err := pathVM(r)
 	if err == nil {
 		err = noParams(r)
@@ -120,7 +129,7 @@ func (s *Server) single(r *http.Request, in any, what func() action) (any, error
 	if err := body(r, in); err != nil {
 		return nil, err
 	}
-	done, err := s.perform(r, what(), []transfer.VMID{id})
+	done, err := do([]transfer.VMID{id})
 	switch {
 	case err != nil:
 		return nil, err

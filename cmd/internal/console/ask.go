@@ -217,7 +217,7 @@ func (c *Client) DeleteWave(ctx context.Context, _ schedule.Actor, name string) 
 // ActOnWave is Backend's.
 func (c *Client) ActOnWave(ctx context.Context, _ schedule.Actor, name, what string) ([]schedule.Done, error) {
 	var in doneList
-	err := c.do(ctx, http.MethodPost, api+"/waves/"+url.PathEscape(name)+"/"+url.PathEscape(what), nil, &in)
+	err := c.try(ctx, api+"/waves/"+url.PathEscape(name)+"/"+url.PathEscape(what), nil, &in)
 	return in.Done, err
 }
 

@@ -44,7 +44,8 @@ type Backend interface {
 	DeletePolicy(ctx context.Context, by schedule.Actor, name string) error
 	SaveWave(ctx context.Context, by schedule.Actor, w schedule.Wave) error
 	DeleteWave(ctx context.Context, by schedule.Actor, name string) error
-	// ActOnWave does "pause", "resume", "sync", "cancel" or a Mark to all of it.
+	// ActOnWave does "pause", "resume", "sync", "cancel", "cancel-launch", a Mark
+	// or an action of launches, without wishes, to all of it.
 	ActOnWave(ctx context.Context, by schedule.Actor, name, action string) ([]schedule.Done, error)
 	// ImportCSV is all or nothing: a line that makes no sense changes nothing.
 	ImportCSV(ctx context.Context, by schedule.Actor, r io.Reader) ([]schedule.Done, error)

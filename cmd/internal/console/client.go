@@ -41,11 +41,15 @@ type Client struct {
 	shown string // what errors call the connector
 	token string
 	http  *http.Client
+	// patient waits for what tries launches out.
+	patient *http.Client
 }
 
 const (
 	// clientTime is above the server's own limits for a request.
 	clientTime = actTime + 10*time.Second
+	// patientTime likewise, where the server takes launchTime.
+	patientTime = launchTime + 10*time.Second
 	// maxAnswer bounds what is read of an answer: a page of 1,000 VMs with all
 	// their disks has some 3 MB.
 	maxAnswer = 64 << 20
@@ -68,6 +72,9 @@ func NewClient(c ClientConfig) (*Client, error) {
 		// The token is for this server and no other.
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}}
+	patient := *cl.http
+	patient.Timeout = patientTime
+	cl.patient = &patient
 	if path, ok := strings.CutPrefix(c.Address, "unix:"); ok {
 		t.Proxy = nil
 		t.DialContext = func(ctx context.Context, _, _ string) (net.Conn, error) {
@@ -115,6 +122,15 @@ func (c *Client) get(ctx context.Context, path string, q url.Values, into any) e
 
 // do sends a value as JSON, or nothing, and reads the answer.
 func (c *Client) do(ctx context.Context, method, path string, send, into any) error {
+	return c.doBy(ctx, c.http, method, path, send, into)
+}
+
+// try is do for what tries launches out before it answers.
+func (c *Client) try(ctx context.Context, path string, send, into any) error {
+	return c.doBy(ctx, c.patient, http.MethodPost, path, send, into)
+}
+
+func (c *Client) doBy(ctx context.Context, by *http.Client, method, path string, send, into any) error {
 	var content io.Reader
 	kind := ""
 	if send != nil {
@@ -124,7 +140,7 @@ func (c *Client) do(ctx context.Context, method, path string, send, into any) er
 		}
 		content, kind = bytes.NewReader(text), "application/json"
 	}
-	answer, err := c.send(ctx, method, path, content, kind)
+	answer, err := c.sendBy(ctx, by, method, path, content, kind)
 	if err != nil {
 		return err
 	}
@@ -143,6 +159,10 @@ type answerBody struct {
 
 // send returns the body of an answer that is no refusal.
 func (c *Client) send(ctx context.Context, method, path string, content io.Reader, kind string) (io.ReadCloser, error) {
+	return c.sendBy(ctx, c.http, method, path, content, kind)
+}
+
+func (c *Client) sendBy(ctx context.Context, by *http.Client, method, path string, content io.Reader, kind string) (io.ReadCloser, error) {
 	r, err := http.NewRequestWithContext(ctx, method, c.base+path, content)
 	if err != nil {
 		return nil, fmt.Errorf("write a request: %w", err)
@@ -154,7 +174,7 @@ func (c *Client) send(ctx context.Context, method, path string, content io.Reade
 	if kind != "" {
 		r.Header.Set("Content-Type", kind)
 	}
-	got, err := c.http.Do(r)
+	got, err := by.Do(r)
 	if err != nil {
 		return nil, c.broken(err)
 	}

@@ -9,6 +9,7 @@
 //	guard.go     who asks, whether they may, what is written down of it
 //	tokens.go    bearer tokens; sessions.go: browsers; attempts.go: wrong tokens
 //	views.go     what is looked at; actions.go, groups.go: what is done
+//	launch.go    tests and cutovers: a [LaunchBackend]'s, which Client is too
 //	stream.go    server-sent events; poller.go: one look for all their readers
 //	input.go     queries and bodies, read strictly
 //	openapi.yaml the description; tests hold it against routes, types, answers

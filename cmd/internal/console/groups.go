@@ -140,6 +140,9 @@ func (s *Server) actOnWave(r *http.Request) (any, error) {
 	if err := noParams(r); err != nil {
 		return nil, err
 	}
+	if slices.Contains(schedule.LaunchActions(), schedule.LaunchAction(what)) {
+		return s.launchWave(r, name, schedule.LaunchAction(what))
+	}
 	if err := body(r, &struct{}{}); err != nil {
 		return nil, err
 	}

@@ -106,10 +106,16 @@ const (
 	readTime = 30 * time.Second
 	// actTime is for what writes: pausing 2,000 VMs is 4,000 transactions.
 	actTime = 2 * time.Minute
+	// launchTime is for what tries launches out before it answers: a dry run
+	// takes seconds, and a wave of 100 VMs has them a few at a time.
+	launchTime = 10 * time.Minute
 )
 
-func timeFor(method string) time.Duration {
-	if safe(method) {
+func (rt route) time() time.Duration {
+	switch {
+	case rt.takes > 0:
+		return rt.takes
+	case safe(rt.method):
 		return readTime
 	}
 	return actTime
@@ -129,7 +135,7 @@ func (s *Server) guard(rt route) http.Handler {
 		ctx := r.Context()
 		if !rt.stream || !wantsStream(r) {
 			var cancel context.CancelFunc
-			ctx, cancel = context.WithTimeout(ctx, timeFor(r.Method))
+			ctx, cancel = context.WithTimeout(ctx, rt.time())
 			defer cancel()
 		}
 		note := &note{}

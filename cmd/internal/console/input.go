@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"snapferry/schedule"
+	"snapferry/transfer"
 )
 
 const (
@@ -67,6 +68,17 @@ func (p *params) oneOf(name string, words ...string) string {
 
 func (p *params) flag(name string) bool {
 	return p.oneOf(name, "true", "false") == "true"
+}
+
+// vm reads a VM as ID writes it; nil is none.
+func (p *params) vm(name string) *transfer.VMID {
+	text := p.text(name)
+	if text == "" || p.err != nil {
+		return nil
+	}
+	id, err := ParseID(text)
+	p.err = err
+	return &id
 }
 
 // number reads an integer from 0 to most.
@@ -189,10 +201,7 @@ func ParseRunQuery(v url.Values) (schedule.RunQuery, error) {
 		Before: p.number("before", 1<<62),
 		Limit:  int(p.number("limit", 500)),
 	}
-	if text := p.text("vm"); text != "" && p.err == nil {
-		id, err := ParseID(text)
-		q.VM, p.err = &id, err
-	}
+	q.VM = p.vm("vm")
 	return q, p.done()
 }
 
@@ -203,6 +212,32 @@ func RunValues(q schedule.RunQuery) url.Values {
 		v.Set("vm", ID(*q.VM))
 	}
 	put(v, "state", string(q.State))
+	putFlag(v, "active", q.Active)
+	putNumber(v, "before", q.Before)
+	putNumber(v, "limit", int64(q.Limit))
+	return v
+}
+
+// ParseLaunchQuery reads vm (as ID writes it), wave, active, before, limit.
+func ParseLaunchQuery(v url.Values) (schedule.LaunchQuery, error) {
+	p := &params{values: v}
+	q := schedule.LaunchQuery{
+		VM:     p.vm("vm"),
+		Wave:   p.text("wave"),
+		Active: p.flag("active"),
+		Before: p.number("before", 1<<62),
+		Limit:  int(p.number("limit", 500)),
+	}
+	return q, p.done()
+}
+
+// LaunchValues is what ParseLaunchQuery reads.
+func LaunchValues(q schedule.LaunchQuery) url.Values {
+	v := url.Values{}
+	if q.VM != nil {
+		v.Set("vm", ID(*q.VM))
+	}
+	put(v, "wave", q.Wave)
 	putFlag(v, "active", q.Active)
 	putNumber(v, "before", q.Before)
 	putNumber(v, "limit", int64(q.Limit))

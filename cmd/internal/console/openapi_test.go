@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"snapferry/cmd/internal/console"
 	"snapferry/schedule"
@@ -114,7 +115,8 @@ func TestSchemasAreTheTypes(t *testing.T) {
 		"RateSample": schedule.RateSample{}, "NextRun": schedule.NextRun{}, "Appliance": schedule.Appliance{}, "Alarm": schedule.Alarm{}, "Event": schedule.Event{},
 		"Deed": schedule.Deed{}, "Limits": schedule.Limits{}, "Settings": schedule.Settings{}, "SettingGroup": schedule.SettingGroup{}, "Setting": schedule.Setting{},
 		"Wave": schedule.Wave{}, "PolicyRow": schedule.PolicyRow{}, "Adaptive": schedule.Adaptive{}, "Window": schedule.Window{}, "Bandwidth": schedule.Bandwidth{},
-		"Retention": transfer.Policy{}, "Match": schedule.Match{},
+		"Retention": transfer.Policy{}, "Match": schedule.Match{}, "Prove": schedule.Prove{},
+		"LaunchWish": schedule.LaunchWish{}, "LaunchRun": schedule.LaunchRun{}, "LaunchJob": schedule.LaunchJob{}, "LaunchPreview": schedule.LaunchPreview{}, "LaunchStep": schedule.LaunchStep{},
 	} {
 		props, required := d.fields(schemas[name])
 		has, always := fields(reflect.TypeOf(v))
@@ -200,6 +202,9 @@ func TestEnumsAreTheWords(t *testing.T) {
 	if got := enum(schemas["MarkName"]); got != fmt.Sprint(anys(console.Marks())...) {
 		t.Errorf("marks: %s", got)
 	}
+	if got := enum(schemas["LaunchAction"]); got != fmt.Sprint(anys(schedule.LaunchActions())...) {
+		t.Errorf("actions of launches: %s", got)
+	}
 	for _, p := range list(d.operations()["GET /api/v1/vms"]["parameters"]) {
 		if m := d.resolve(p); m["name"] == "sort" && enum(m["schema"]) != fmt.Sprint(anys(console.Sorts())...) {
 			t.Errorf("sorts: %s", enum(m["schema"]))
@@ -224,7 +229,7 @@ type called struct {
 // TestAnswersAreAsDescribed asks for everything, and for some of what is
 // refused, and holds each answer against its schema.
 func TestAnswersAreAsDescribed(t *testing.T) {
-	r := newRig(t).seed()
+	r := newRig(t).seed().seedLaunches()
 	d := openAPI(t)
 	get := func(op, path string) called {
 		return called{"GET " + op, request{method: "GET", path: path, token: viewer}, 200}
@@ -256,6 +261,18 @@ func TestAnswersAreAsDescribed(t *testing.T) {
 		do("PUT "+v1+"/policies/{name}", v1+"/policies/new", `{"every":"15m"}`), do("DELETE "+v1+"/policies/{name}", v1+"/policies/new", ""),
 		do("PUT "+v1+"/waves/{name}", v1+"/waves/w%202", `{"note":"n","vms":[{"vcenter":"`+vcenter+`","moref":"vm-b"}]}`),
 		do("POST "+v1+"/waves/{name}/{action}", v1+"/waves/w%202/pause", ""), do("DELETE "+v1+"/waves/{name}", v1+"/waves/w%202", ""), csv,
+		get(v1+"/launches", v1+"/launches?vm="+console.ID(id("a"))), get(v1+"/launches", v1+"/launches?wave=w1&active=true&before=99&limit=3"), get(v1+"/launches/{id}", v1+"/launches/1"),
+		get(v1+"/launch-jobs", v1+"/launch-jobs"), get(v1+"/launch-jobs", v1+"/launch-jobs?open=true&limit=1&vm="+console.ID(id("a"))), get(v1+"/launch-jobs/{id}", v1+"/launch-jobs/"+r.job),
+		do("POST "+v1+"/vms/{id}/launch/preview", vmPath("a")+"/launch/preview", `{"action":"cutover","wish":{"skipPreSync":true}}`),
+		do("POST "+v1+"/vms/{id}/launch/test-done", vmPath("a")+"/launch/test-done", ""), do("POST "+v1+"/vms/{id}/launch/cancel", vmPath("a")+"/launch/cancel", ""),
+		do("POST "+v1+"/vms/{id}/launch/cutover", vmPath("a")+"/launch/cutover", `{"forceOff":true}`), get(v1+"/vms/{id}", vmPath("a")), get(v1+"/vms", v1+"/vms"),
+		do("POST "+v1+"/actions", v1+"/actions", `{"action":"cancel-launch","vms":["a","b"]}`),
+		do("POST "+v1+"/launches", v1+"/launches", `{"action":"cutover","vms":["a"],"wish":{"settings":{"subnet":"s"}}}`), do("POST "+v1+"/waves/{name}/{action}", v1+"/waves/w1/cancel-launch", ""),
+		wrong(do("POST "+v1+"/vms/{id}/launch/test", vmPath("bare")+"/launch/test", `{"for":"8h"}`), 409), wrong(do("POST "+v1+"/vms/{id}/launch/finalize", vmPath("a")+"/launch/finalize", `{"points":"all"}`), 409),
+		wrong(do("POST "+v1+"/vms/{id}/launch/revert", vmPath("a")+"/launch/revert", ""), 409), wrong(do("POST "+v1+"/vms/{id}/launch/revert", vmPath("a")+"/launch/revert", `{"force":true}`), 422),
+		wrong(do("POST "+v1+"/waves/{name}/{action}", v1+"/waves/w1/cutover", `{"forceOff":true}`), 409), wrong(do("POST "+v1+"/launches", v1+"/launches", `{"action":"test","wave":"w1"}`), 409),
+		wrong(get(v1+"/launches/{id}", v1+"/launches/99999"), 404), wrong(get(v1+"/launch-jobs/{id}", v1+"/launch-jobs/none"), 404), wrong(get(v1+"/launches", v1+"/launches?state=done"), 400),
+		do("PUT "+v1+"/policies/{name}", v1+"/policies/proved", `{"every":"15m","prove":{"every":"168h"}}`),
 		do("POST /login", "/login", `{"token":"`+viewer+`"}`), wrong(do("POST /logout", "/logout", ""), 204),
 
 		wrong(get(v1+"/vms/{id}", vmPath("nobody")), 404), wrong(get(v1+"/vms/{id}", v1+"/vms/a"), 400), wrong(get(v1+"/vms", v1+"/vms?colour=red"), 400),
@@ -314,8 +331,8 @@ func (d document) checkAnswer(t *testing.T, c called, kind string, body []byte) 
 // that these describe what is understood.
 func TestBodiesAreAsDescribed(t *testing.T) {
 	d := openAPI(t)
-	silver := schedule.Policy{Name: "x", Cron: "0 * * * *", Blackout: []schedule.Window{{From: "01:00", To: "02:00"}}, Bandwidth: []schedule.Bandwidth{{Window: schedule.Window{From: "1", To: "2"}, Limit: 5}}, Match: []schedule.Match{{Name: "*"}}}
-	for name, v := range map[string]any{"Policy": silver, "WaveInput": schedule.Wave{Name: "w", VMs: []transfer.VMID{id("a")}}, "Launch": schedule.Launch{"subnet": "x"}} {
+	silver := schedule.Policy{Name: "x", Cron: "0 * * * *", Prove: &schedule.Prove{Every: schedule.Duration(24 * time.Hour)}, Blackout: []schedule.Window{{From: "01:00", To: "02:00"}}, Bandwidth: []schedule.Bandwidth{{Window: schedule.Window{From: "1", To: "2"}, Limit: 5}}, Match: []schedule.Match{{Name: "*"}}}
+	for name, v := range map[string]any{"Policy": silver, "WaveInput": schedule.Wave{Name: "w", VMs: []transfer.VMID{id("a")}}, "LaunchWish": fullWish(), "Launch": schedule.Launch{"subnet": "x"}} {
 		text, err := json.Marshal(v)
 		must(t, err)
 		for _, fault := range d.check(map[string]any{"$ref": "#/components/schemas/" + name}, parse(t, text)) {

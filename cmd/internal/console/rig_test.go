@@ -23,7 +23,10 @@ import (
 	"snapferry/transfer"
 )
 
-var _ console.Backend = (*service.Service)(nil)
+var (
+	_ console.Backend       = (*service.Service)(nil)
+	_ console.LaunchBackend = (*service.Service)(nil)
+)
 
 const (
 	vcenter  = "5f1d8a12-0c55-4f21-9d52-2f6f0a3c9be1"
@@ -65,6 +68,9 @@ type rig struct {
 	log     *safeBuffer
 	run     int64 // one that has ended, with a log
 	running int64
+	// preview is the dry run of launches.
+	preview func(ctx context.Context, vm schedule.VM, a schedule.LaunchAction, w schedule.LaunchWish) (schedule.LaunchPreview, error)
+	job     string // a test of a that is open
 }
 
 type safeBuffer struct {
@@ -102,10 +108,19 @@ func newRig(t *testing.T, change ...func(*console.Config)) *rig {
 		t.Fatal(err)
 	}
 	t.Cleanup(db.Close)
-	r := &rig{t: t, db: db, clock: &clock{at: start}, log: &safeBuffer{}}
+	r := &rig{t: t, db: db, clock: &clock{at: start}, log: &safeBuffer{}, preview: fullPreview}
 	settings := schedule.Settings{Groups: []schedule.SettingGroup{{Name: "vcenter", Items: []schedule.Setting{{Key: "vcenter.url", Value: "https://vc.example.com", From: "file"}}}, {Name: "empty"}}}
-	r.service = service.New(service.Config{Store: db, Now: r.clock.now, Settings: settings})
+	r.service = service.New(service.Config{
+		Store: db, Now: r.clock.now, Settings: settings, Launches: db,
+		Preview: func(ctx context.Context, vm schedule.VM, a schedule.LaunchAction, w schedule.LaunchWish) (schedule.LaunchPreview, error) {
+			return r.preview(ctx, vm, a, w)
+		},
+		ProveCost: func(every time.Duration, vms []schedule.VM) string {
+			return fmt.Sprintf("%d VMs every %s", len(vms), every)
+		},
+	})
 	c := config(r.service)
+	c.Launches = r.service
 	c.Now, c.Log = r.clock.now, slog.New(slog.NewTextHandler(r.log, nil))
 	for _, f := range change {
 		f(&c)

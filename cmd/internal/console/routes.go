@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"slices"
 	"strings"
+	"time"
 
 	"snapferry/schedule"
 )
@@ -16,8 +17,9 @@ const api = "/api/v1"
 type route struct {
 	method, path string // as http.ServeMux has them
 	role         schedule.Role
-	limit        int64 // of the body in bytes; 0 takes none
-	stream       bool  // it can also be a stream of events
+	limit        int64         // of the body in bytes; 0 takes none
+	stream       bool          // it can also be a stream of events
+	takes        time.Duration // at most; 0 is what its method takes
 	serve        func(w http.ResponseWriter, r *http.Request) error
 }
 
@@ -35,7 +37,7 @@ func (s *Server) table() []route {
 	if s.config.OpenMetrics {
 		metrics = roleOpen
 	}
-	return []route{
+	return append([]route{
 		{method: http.MethodGet, path: "/healthz", role: roleOpen, serve: s.healthz},
 		{method: http.MethodGet, path: "/readyz", role: roleOpen, serve: s.readyz},
 		{method: http.MethodGet, path: "/metrics", role: metrics, serve: s.metrics},
@@ -74,11 +76,35 @@ func (s *Server) table() []route {
 		get(api+"/waves/{name}", s.wave),
 		do(http.MethodPut, api+"/waves/{name}", s.saveWave),
 		do(http.MethodDelete, api+"/waves/{name}", s.deleteWave),
-		do(http.MethodPost, api+"/waves/{name}/{action}", s.actOnWave),
+		patient(do(http.MethodPost, api+"/waves/{name}/{action}", s.actOnWave)),
 
 		{method: http.MethodGet, path: api + "/export.csv", role: viewer, serve: s.exportCSV},
 		{method: http.MethodPost, path: api + "/import.csv", role: operator, limit: maxCSV, serve: s.importCSV},
+
+		get(api+"/launches", s.launchRuns),
+		patient(do(http.MethodPost, api+"/launches", s.launchSeveral)),
+		get(api+"/launches/{id}", s.launchRun),
+		get(api+"/launch-jobs", s.launchJobs),
+		get(api+"/launch-jobs/{id}", s.launchJob),
+		patient(do(http.MethodPost, api+"/vms/{id}/launch/preview", s.previewLaunch)),
+		do(http.MethodPost, api+"/vms/{id}/launch/cancel", s.cancelLaunch),
+	}, s.launchRoutes()...)
+}
+
+// launchRoutes are the actions of launches on one VM. Each has a path of its
+// own, beside those of preview and cancel.
+func (s *Server) launchRoutes() (all []route) {
+	for _, a := range schedule.LaunchActions() {
+		f := func(r *http.Request) (any, error) { return s.launch(r, a) }
+		all = append(all, patient(route{method: http.MethodPost, path: api + "/vms/{id}/launch/" + string(a), role: schedule.RoleOperator, limit: maxBody, serve: answers(f)}))
 	}
+	return all
+}
+
+// patient gives a route the time that dry runs take.
+func patient(rt route) route {
+	rt.takes = launchTime
+	return rt
 }
 
 // pages are the paths whose other methods belong to the web pages.

@@ -11,6 +11,9 @@ import (
 // Config is what a Server needs. Backend is all that must be set.
 type Config struct {
 	Backend Backend
+	// Launches is what launches are asked of, the same value as Backend as a
+	// rule; nil refuses them.
+	Launches LaunchBackend
 	// Tokens let their holders in. Without any (and without Local) nobody gets
 	// further than the health checks.
 	Tokens []Token

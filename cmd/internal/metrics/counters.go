@@ -23,6 +23,9 @@ var (
 	// stepBuckets: a freeze takes seconds, a release minutes where a redo log
 	// has grown, and EC2 half an hour at the worst to complete a snapshot.
 	stepBuckets = []float64{0.25, 0.5, 1, 2.5, 5, 10, 20, 30, 60, 120, 300, 600, 1800, 3600}
+	// launchBuckets: from an end that finds nothing left to a cutover whose last
+	// delta takes hours, close together where people count downtime.
+	launchBuckets = []float64{10, 30, 60, 120, 180, 300, 450, 600, 900, 1800, 3600, 2 * 3600, 4 * 3600, 8 * 3600}
 	// callBuckets: a put takes 20 ms inside AWS and is given up after 20 s.
 	callBuckets = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 20}
 )
@@ -45,6 +48,9 @@ type counters struct {
 	hookFailing              *prometheus.GaugeVec
 	requests                 *prometheus.CounterVec
 	requestTook              *prometheus.HistogramVec
+	launches                 *prometheus.CounterVec
+	launchTook               *prometheus.HistogramVec
+	downtime, toLaunch       prometheus.Histogram
 
 	mu     sync.Mutex
 	tick   time.Time
@@ -66,6 +72,7 @@ func newCounters() *counters {
 	c := &counters{expiry: map[expiryKey]time.Time{}}
 	c.cycleMetrics()
 	c.serviceMetrics()
+	c.launchMetrics()
 	for _, kind := range planKinds {
 		for _, o := range outcomes {
 			c.cycles.WithLabelValues(kind, o)

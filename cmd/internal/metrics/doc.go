@@ -4,6 +4,7 @@
 //	fleet.go     the fleet as the database knows it: asked for at a scrape, kept for seconds
 //	vms.go       VMs by vCenter, and one by one
 //	work.go      runs, appliances, alarms
+//	launches.go  tests, cutovers, proofs
 //	counters.go  what this appliance counts itself
 //	observe.go   how it is told: from the engine's store, the clients, the server
 //	tracker.go   cumulative reports as increments
@@ -33,6 +34,9 @@
 //		}
 //		return err
 //	}
+//
+// How launch runs end it is told likewise, once FinishLaunch has written it
+// down: ObserveLaunchEnd(run, job), with what LaunchRun and LaunchJob then say.
 //
 // Labels are bounded: there is none with a run, a cycle or an error's text.
 // docs/observability.md lists every metric, and a test holds it to that.

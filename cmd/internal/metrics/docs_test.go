@@ -14,6 +14,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 	dto "github.com/prometheus/client_model/go"
+
+	"snapferry/schedule"
 )
 
 // What is written about the metrics has to be true of them.
@@ -62,7 +64,8 @@ func knownValues() map[string][]string {
 	lives := []string{"not-ready", "ready-for-test", "testing", "ready-for-cutover", "cutting-over", "cut-over", "disconnected"}
 	return map[string][]string{
 		"state": append(words(states), words(openRunStates)...), "kind": append(words(alarmKinds), planKinds...), "reason": words(reasons),
-		"lifecycle": lives, "result": append(append([]string{"ok", "error", "throttled"}, blockResults...), deliveryResults...), "outcome": outcomes,
+		"lifecycle": lives, "result": slices.Concat([]string{"ok", "error", "throttled"}, blockResults, deliveryResults, proofResults), "outcome": slices.Concat(outcomes, words(launchOutcomes)),
+		"action": words(schedule.LaunchActions()), "purpose": launchPurposes,
 	}
 }
 

@@ -40,7 +40,7 @@ var (
 
 // Describe implements prometheus.Collector.
 func (f *fleet) Describe(ch chan<- *prometheus.Desc) {
-	for _, list := range [][]*prometheus.Desc{{sourceUp, sourceErrors, sourceTook, sourceUpdated}, vmDescs, workDescs} {
+	for _, list := range [][]*prometheus.Desc{{sourceUp, sourceErrors, sourceTook, sourceUpdated}, vmDescs, workDescs, launchDescs} {
 		for _, d := range list {
 			ch <- d
 		}
@@ -98,13 +98,18 @@ func (f *fleet) ask(ctx context.Context, now time.Time) ([]prometheus.Metric, er
 	if err != nil {
 		return nil, fmt.Errorf("read the alarms: %w", err)
 	}
+	launches, err := f.askLaunches(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read the launches: %w", err)
+	}
 	e := &emitter{}
-	centers := vcenters(vms, overview.Appliances, runs)
+	centers := launches.vcenters(vcenters(vms, overview.Appliances, runs))
 	e.vcenterValues(centers, vms)
 	e.eachVM(vms, f.c.PerVM, f.c.MaxVMs)
 	e.overview(overview)
 	e.work(runs, centers, overview.Appliances, now)
 	e.alarms(alarms)
+	e.launches(&f.c, centers, launches, now)
 	return e.list, nil
 }
 

@@ -24,7 +24,12 @@ type Source interface {
 
 // Config is what Metrics are made of.
 type Config struct {
-	Source    Source // nil shows no values of the fleet
+	Source Source // nil shows no values of the fleet
+	// Launches, when set beside Source, adds the launch runs and the tests and
+	// cutovers that are open; Provings when and how VMs were proved last, which
+	// *store.DB knows.
+	Launches  Launches
+	Provings  func(ctx context.Context) ([]schedule.Proving, error)
 	Version   string // of this program
 	Appliance string // this appliance's ID
 	Now       func() time.Time

@@ -134,7 +134,11 @@ func (c *clock) add(d time.Duration) {
 func full(t *testing.T) *Metrics {
 	t.Helper()
 	c := &clock{at: t0}
-	m := New(Config{Source: fleetSource(), Version: "1.2.3", Appliance: "a1", Now: c.now, PerVM: true, Ready: func() error { return nil }, SQL: noDatabase(t)})
+	l := someLaunches()
+	m := New(Config{
+		Source: fleetSource(), Version: "1.2.3", Appliance: "a1", Now: c.now, PerVM: true, Ready: func() error { return nil }, SQL: noDatabase(t),
+		Launches: l, Provings: l.provings,
+	})
 	everything(m)
 	return m
 }
@@ -161,6 +165,10 @@ func everything(m *Metrics) {
 	m.ObserveCall(Call{Service: "vcenter", Operation: "CreateSnapshot_Task", Took: time.Second, Failed: true, Retry: true})
 	m.ObserveCall(Call{Service: "ftp", Operation: "LIST"})
 	m.SetPutLimit(950)
+	m.ObserveLaunchEnd(schedule.LaunchRun{Action: schedule.LaunchCutover, State: schedule.RunDone, Started: t0, Ended: t0.Add(20 * time.Minute)},
+		schedule.LaunchJob{Downtime: schedule.Duration(9 * time.Minute), ToLaunch: schedule.Duration(4 * time.Minute)})
+	m.ObserveLaunchEnd(schedule.LaunchRun{Action: schedule.LaunchCutover, State: schedule.RunFailed, Started: t0, Ended: t0.Add(time.Minute)}, schedule.LaunchJob{Downtime: schedule.Duration(time.Hour)})
+	m.ObserveLaunchEnd(schedule.LaunchRun{Action: schedule.LaunchTest, State: schedule.RunDone, Started: t0, Ended: t0.Add(5 * time.Minute)}, schedule.LaunchJob{})
 	m.ObserveDelivery("ops", "delivered")
 	m.ObserveDelivery("chat", "retried")
 	m.ObserveDelivery("chat", "given-up")

@@ -82,6 +82,10 @@ var kinds = []schedule.EventKind{
 	schedule.EventRecovered, schedule.EventPaused, schedule.EventResumed, schedule.EventPruned, schedule.EventLifecycle,
 	schedule.EventAlarm, schedule.EventAlarmCleared, schedule.EventPolicyChanged, schedule.EventWaveChanged,
 	schedule.EventApplianceUp, schedule.EventApplianceDown, schedule.EventSettingsChange,
+	schedule.EventLaunchQueued, schedule.EventLaunchCancelled,
+	schedule.EventTestStart, schedule.EventTestEnd, schedule.EventTestFail, schedule.EventTestTerminated, schedule.EventTerminateFail,
+	schedule.EventCutoverStart, schedule.EventCutoverEnd, schedule.EventCutoverFail, schedule.EventRevertStart, schedule.EventRevertEnd,
+	schedule.EventRevertFail, schedule.EventFinalizeStart, schedule.EventFinalizeEnd, schedule.EventFinalizeFail, schedule.EventBootProved,
 }
 
 // longestName fits into a file's name however it is escaped.
