@@ -63,8 +63,9 @@ type Timing struct {
 	Task time.Duration
 	// Busy (5 min) is how long to wait for another tool's task on the VM.
 	Busy time.Duration
-	// Settle (1 min) is how long runtime.consolidationNeeded may stay set after
-	// our snapshot's removal: vCenter refreshes it after the task.
+	// Settle (1 min) is how long vCenter's picture of a VM may be behind:
+	// runtime.consolidationNeeded stay set after our snapshot's removal, VMware
+	// Tools be reported as stopped in a guest that boots or goes down.
 	Settle time.Duration
 	// Cleanup (15 min) bounds removing a VM snapshot whose freeze was cut off.
 	Cleanup time.Duration

@@ -19,6 +19,8 @@
 //	source.go, freeze.go, create.go  freezing; tracking.go, space.go decide (pure)
 //	mark.go, leftovers.go          the mark of our VM snapshots; what a crash left
 //	frozen.go, areas.go, release.go  a frozen VM: open, changed areas, remove
+//	power.go, shutdown.go, powerview.go  power on and off, by the guest or by force
+//	nics.go, tools.go, untrack.go  what a cutover asks besides; CBT off
 //
 // # What it relies on
 //
@@ -27,6 +29,22 @@
 // and change IDs are taken from snapshot.config, never from the live VM; at
 // most one VM snapshot of ours exists per VM; only what carries our mark is
 // removed, alone, and never a chain that others had a part in is consolidated.
+//
+// # Privileges
+//
+// On the VMs: System.Read, System.View (any role has them);
+// VirtualMachine.State.CreateSnapshot, VirtualMachine.State.RemoveSnapshot (also
+// to consolidate), VirtualMachine.Config.ChangeTracking,
+// VirtualMachine.Provisioning.DiskRandomRead. On their datastores:
+// Datastore.AllocateSpace. A reader may need more; see its package.
+//
+// A cutover needs on the VMs besides:
+//
+//	VirtualMachine.Interact.PowerOff  PowerOff: ShutdownGuest and PowerOffVM_Task
+//	VirtualMachine.Interact.PowerOn   PowerOn, to revert: PowerOnVM_Task
+//
+// NICs and GuestTools need System.Read alone, on the networks too if their names
+// are wanted; StopTracking needs ChangeTracking, which replication has.
 //
 // # Number of calls
 //

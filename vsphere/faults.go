@@ -106,6 +106,10 @@ func explainState(f types.BaseMethodFault) (transfer.Kind, string, string) {
 		return transfer.Permanent, "vSphere refuses the device", ""
 	case *types.InvalidArgument:
 		return transfer.Permanent, "vSphere refuses the argument " + f.InvalidProperty, ""
+	case types.BaseInsufficientResourcesFault:
+		return transfer.Retry, "the host or cluster has not the resources for it", "Free CPU and memory there; with vSphere HA its admission control counts too."
+	case *types.NoCompatibleHost:
+		return transfer.Retry, "no host of the cluster can run it", "See the VM's compatibility in vCenter: hosts in maintenance, networks and datastores that they lack."
 	case *types.RestrictedVersion, *types.LicenseRestricted, *types.NotEnoughLicenses:
 		return transfer.Permanent, "the vSphere licence does not allow it", "The free ESXi licence has no API for backups."
 	case *types.NotSupported:

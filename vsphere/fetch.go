@@ -44,8 +44,9 @@ var storeSpec = types.PropertySpec{Type: "Datastore", PathSet: []string{
 type facts struct {
 	vms    map[ref]mo.VirtualMachine
 	names  map[ref]node
-	pools  map[ref]node     // resource pools, by where they are among the hosts
-	fields map[int32]string // custom attributes by key
+	pools  map[ref]node      // resource pools, by where they are among the hosts
+	fields map[int32]string  // custom attributes by key
+	nets   map[string]string // names of networks by moref, port group key or opaque ID
 	stores map[ref]mo.Datastore
 
 	snapshots map[ref]mo.VirtualMachineSnapshot
@@ -79,10 +80,16 @@ func (c *Client) fetchVM(ctx context.Context, vm ref, props []string) (*facts, e
 		&types.TraversalSpec{Type: "VirtualMachine", Path: "resourcePool", SelectSet: []types.BaseSelectionSpec{&types.SelectionSpec{Name: "up"}}},
 		&types.TraversalSpec{Type: "VirtualMachine", Path: "runtime.host"},
 		&types.TraversalSpec{Type: "VirtualMachine", Path: "datastore"})
-	f, err := c.fetch(ctx, types.PropertyFilterSpec{
+	return c.fetchOne(ctx, vm, types.PropertyFilterSpec{
 		ObjectSet: append([]types.ObjectSpec{{Obj: vm, SelectSet: selects}}, c.fieldsObject()...),
 		PropSet:   slices.Concat([]types.PropertySpec{{Type: "VirtualMachine", PathSet: props}, storeSpec}, nameSpecs, placeSpecs),
 	})
+}
+
+// fetchOne is fetch of one VM, and what spec selects besides. Where something of
+// the VM may not be read, that is the error.
+func (c *Client) fetchOne(ctx context.Context, vm ref, spec types.PropertyFilterSpec) (*facts, error) {
+	f, err := c.fetch(ctx, spec)
 	if err != nil {
 		return nil, err
 	}
@@ -99,7 +106,7 @@ func (c *Client) fetch(ctx context.Context, spec types.PropertyFilterSpec) (*fac
 	if err != nil {
 		return nil, err
 	}
-	f := &facts{vms: map[ref]mo.VirtualMachine{}, names: map[ref]node{}, pools: map[ref]node{}, fields: map[int32]string{}, stores: map[ref]mo.Datastore{},
+	f := &facts{vms: map[ref]mo.VirtualMachine{}, names: map[ref]node{}, pools: map[ref]node{}, fields: map[int32]string{}, nets: map[string]string{}, stores: map[ref]mo.Datastore{},
 		snapshots: map[ref]mo.VirtualMachineSnapshot{}, denied: map[ref]error{}}
 	for _, o := range content {
 		if err := f.add(o); err != nil {
@@ -143,6 +150,14 @@ func (f *facts) add(o types.ObjectContent) error {
 		f.names[o.Obj] = node{name: v.Name}
 	case mo.VirtualMachineSnapshot:
 		f.snapshots[o.Obj] = v
+	case mo.Network:
+		f.nets[o.Obj.Value] = plainName(v.Name)
+	case mo.DistributedVirtualPortgroup:
+		f.nets[v.Key] = plainName(v.Name)
+	case mo.OpaqueNetwork:
+		if s, ok := v.Summary.(*types.OpaqueNetworkSummary); ok {
+			f.nets[s.OpaqueNetworkId] = plainName(v.Name)
+		}
 	case mo.Datastore:
 		f.stores[o.Obj] = v
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/vmware/govmomi/vim25/methods"
 	"github.com/vmware/govmomi/vim25/mo"
 	"github.com/vmware/govmomi/vim25/types"
 
@@ -91,15 +90,7 @@ func ownExists(s OwnSnapshot) error {
 // enable switches CBT on. Where vSphere refuses, the freeze goes on without
 // and says why.
 func (f *freeze) enable(ctx context.Context) error {
-	err := f.c.WhileBusy(ctx, func() error {
-		res, err := methods.ReconfigVM_Task(ctx, f.c.vim, &types.ReconfigVM_Task{This: f.vm,
-			Spec: types.VirtualMachineConfigSpec{ChangeTrackingEnabled: new(true)}})
-		if err != nil {
-			return err
-		}
-		_, err = f.c.Await(ctx, res.Returnval)
-		return err
-	})
+	err := f.c.setTracking(ctx, f.vm, true)
 	switch {
 	case err == nil:
 		f.before.CBT = true

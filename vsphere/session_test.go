@@ -142,7 +142,8 @@ func TestNoAnswer(t *testing.T) {
 	e := start(t)
 	vm := e.vm("app01", mib)
 	cfg := e.config()
-	cfg.Timing.Call, cfg.Timing.Outage = 50*time.Millisecond, 20*time.Millisecond
+	// Long enough for a login on a busy machine, and no repetition.
+	cfg.Timing.Call, cfg.Timing.Outage = time.Second, 20*time.Millisecond
 	c, err := vsphere.Dial(e.ctx, cfg)
 	if err != nil {
 		t.Fatal(err)

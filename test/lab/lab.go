@@ -171,10 +171,3 @@ func (l *Lab) export(name string) (nbd.Backend, error) {
 	}
 	return liveDisk{l.vms[vm].Disks()[n]}, nil
 }
-
-// liveDisk is a guest's disk as an NBD export.
-type liveDisk struct{ *vcenter.Disk }
-
-// Flush implements nbd.Flusher: a guest's write is in the disk's files when it
-// returns, as far as the process goes.
-func (liveDisk) Flush(context.Context) error { return nil }

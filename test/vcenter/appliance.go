@@ -160,10 +160,7 @@ func (v *VCenter) plug(g *guest, a *attachment) error {
 		d.source = a.link.extent()
 	default:
 		d.source, d.copied = filepath.Join(filepath.Dir(g.sys), "merged", fmt.Sprintf("%d.raw", a.key)), true
-		a.source.mu.RLock()
-		err := a.link.copySparse(d.source, a.size)
-		a.source.mu.RUnlock()
-		if err != nil {
+		if err := a.link.copySparse(d.source, a.size); err != nil {
 			return fmt.Errorf("show %s to the guest: %w", a.file, err)
 		}
 	}

@@ -3,6 +3,7 @@ package vcenter
 import (
 	"iter"
 	"math/bits"
+	"sync/atomic"
 )
 
 // grain is the granularity of redo logs and of change tracking: 64 KiB, as
@@ -17,30 +18,80 @@ const (
 )
 
 // bitmap is a set of grains, allocated in chunks where it has members. A nil
-// bitmap is an empty one for every reading method.
+// bitmap is an empty one for every reading method. Members that reserve has made
+// room for may be added, looked up and removed by many goroutines at once.
 type bitmap struct {
-	chunks []*[chunkWords]uint64
+	chunks []atomic.Pointer[chunk]
+}
+
+type chunk [chunkWords]atomic.Uint64
+
+// newBitmap has room for the grains of so many bytes.
+func newBitmap(size int64) *bitmap {
+	b := &bitmap{}
+	b.reserve((size + grain - 1) / grain)
+	return b
+}
+
+// reserve makes room for the grains below end. Nobody else may use b meanwhile.
+func (b *bitmap) reserve(end int64) {
+	n := (end + chunkBits - 1) / chunkBits
+	if n <= int64(len(b.chunks)) {
+		return
+	}
+	chunks := make([]atomic.Pointer[chunk], n)
+	for i := range b.chunks {
+		chunks[i].Store(b.chunks[i].Load())
+	}
+	b.chunks = chunks
+}
+
+// chunk is where grain i is, or nil.
+func (b *bitmap) chunk(i int64) *chunk {
+	if c := i / chunkBits; b != nil && c < int64(len(b.chunks)) {
+		return b.chunks[c].Load()
+	}
+	return nil
 }
 
 func (b *bitmap) has(i int64) bool {
-	c := i / chunkBits
-	if b == nil || c >= int64(len(b.chunks)) || b.chunks[c] == nil {
-		return false
-	}
-	i %= chunkBits
-	return b.chunks[c][i/64]&(1<<(i%64)) != 0
+	c := b.chunk(i)
+	return c != nil && c[i%chunkBits/64].Load()&(1<<(i%64)) != 0
 }
 
 func (b *bitmap) add(i int64) {
-	c := i / chunkBits
-	for int64(len(b.chunks)) <= c {
-		b.chunks = append(b.chunks, nil)
+	b.reserve(i + 1) // nothing to do where others are at work
+	c := b.chunk(i)
+	if c == nil {
+		b.chunks[i/chunkBits].CompareAndSwap(nil, new(chunk))
+		c = b.chunk(i)
 	}
-	if b.chunks[c] == nil {
-		b.chunks[c] = new([chunkWords]uint64)
+	if w := &c[i%chunkBits/64]; w.Load()&(1<<(i%64)) == 0 {
+		w.Or(1 << (i % 64))
 	}
-	i %= chunkBits
-	b.chunks[c][i/64] |= 1 << (i % 64)
+}
+
+func (b *bitmap) drop(i int64) {
+	if c := b.chunk(i); c != nil {
+		c[i%chunkBits/64].And(^(uint64(1) << (i % 64)))
+	}
+}
+
+// clear empties b.
+func (b *bitmap) clear() {
+	for i := range b.chunks {
+		b.chunks[i].Store(nil)
+	}
+}
+
+// few reports whether b has at most n members.
+func (b *bitmap) few(n int) bool {
+	for i := b.next(0); i >= 0; i = b.next(i + 1) {
+		if n--; n < 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // addRange adds the grains [first, end).
@@ -55,18 +106,20 @@ func (b *bitmap) union(o *bitmap) {
 	if o == nil {
 		return
 	}
-	for c, words := range o.chunks {
+	b.reserve(int64(len(o.chunks)) * chunkBits)
+	for c := range o.chunks {
+		words := o.chunks[c].Load()
 		if words == nil {
 			continue
 		}
-		for len(b.chunks) <= c {
-			b.chunks = append(b.chunks, nil)
+		if b.chunks[c].Load() == nil {
+			b.chunks[c].Store(new(chunk))
 		}
-		if b.chunks[c] == nil {
-			b.chunks[c] = new([chunkWords]uint64)
-		}
-		for w, word := range words {
-			b.chunks[c][w] |= word
+		mine := b.chunks[c].Load()
+		for w := range words {
+			if word := words[w].Load(); word != 0 {
+				mine[w].Or(word)
+			}
 		}
 	}
 }
@@ -77,12 +130,13 @@ func (b *bitmap) next(i int64) int64 {
 		return -1
 	}
 	for c := i / chunkBits; c < int64(len(b.chunks)); c++ {
-		if b.chunks[c] == nil {
+		words := b.chunks[c].Load()
+		if words == nil {
 			continue
 		}
 		from := max(i-c*chunkBits, 0)
 		for w := from / 64; w < chunkWords; w++ {
-			word := b.chunks[c][w]
+			word := words[w].Load()
 			if w == from/64 {
 				word &= ^uint64(0) << (from % 64)
 			}

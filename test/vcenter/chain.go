@@ -9,30 +9,38 @@ import (
 )
 
 // The functions here change a disk's chain of links. Snapshots form a tree:
-// a revert starts a second redo log on the same frozen link.
+// a revert starts a second redo log on the same frozen link. Their callers hold
+// v.ops, so that the chain changes by nobody else: they read it without a lock,
+// and take d.mu for writing where the guest must not see a change half made.
 
-// freeze ends the top link for snapshot and puts a redo log on it. The caller
-// holds d.mu of all disks of the VM, so that they freeze at one instant.
-func (d *Disk) freeze(snapshot string) error {
+// freezing is one disk on its way into a snapshot: the redo log is made before
+// the VM is stunned.
+type freezing struct {
+	d     *Disk
+	delta *link
+}
+
+func (d *Disk) prepare() (freezing, error) {
 	delta, err := newLink(d.top.store, d.nextDelta(), d.size, d.top)
-	if err != nil {
-		return err
-	}
+	return freezing{d, delta}, err
+}
+
+// freeze ends the top link for snapshot and puts the redo log on it. The caller
+// holds d.mu of all disks of the VM, so that they freeze at one instant.
+func (x freezing) freeze(snapshot string) {
+	d := x.d
 	f := &frozen{link: d.top, size: d.size, track: d.track}
 	if d.track != nil {
-		f.seq = d.track.cut()
+		f.seq = d.track.cut(d.size)
 	}
 	d.frozen[snapshot] = f
-	d.top = delta
-	d.links = append(d.links, delta)
-	return nil
+	d.top = x.delta
+	d.links = append(d.links, x.delta)
 }
 
 // revert throws the top link away and starts anew from snapshot. It reports
 // whether a link had to stay because it is open elsewhere.
 func (d *Disk) revert(snapshot string, keepTracking bool, locked func(*link) bool) (left bool, err error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	f := d.frozen[snapshot]
 	if f == nil {
 		return false, nil // independent, or added later
@@ -41,11 +49,13 @@ func (d *Disk) revert(snapshot string, keepTracking bool, locked func(*link) boo
 	if err != nil {
 		return false, err
 	}
+	d.mu.Lock()
 	d.top, d.size = delta, f.size
 	d.links = append(d.links, delta)
 	if d.track != nil && !keepTracking {
-		d.track = newTracker()
+		d.track = newTracker(d.size)
 	}
+	d.mu.Unlock()
 	return d.collapse(locked)
 }
 
@@ -53,25 +63,19 @@ func (d *Disk) revert(snapshot string, keepTracking bool, locked func(*link) boo
 // nothing holds any more. It reports whether work was left over because a
 // link is open elsewhere (or merge was not wanted).
 func (d *Disk) forget(snapshot string, merge bool, locked func(*link) bool) (bool, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	if d.frozen[snapshot] == nil {
 		return false, nil
 	}
+	d.mu.Lock()
 	delete(d.frozen, snapshot)
+	d.mu.Unlock()
 	if !merge {
 		return true, nil
 	}
 	return d.collapse(locked)
 }
 
-// consolidate folds up every link that no snapshot holds.
-func (d *Disk) consolidate(locked func(*link) bool) (bool, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.collapse(locked)
-}
-
+// collapse folds up every link that no snapshot holds, while the guest goes on.
 func (d *Disk) collapse(locked func(*link) bool) (left bool, err error) {
 	for {
 		l, child, busy := d.loose(locked)
@@ -130,11 +134,72 @@ func (d *Disk) children(l *link) (all []*link) {
 	return all
 }
 
-// merge copies child into l and makes l stand for both.
+// The merge of a link goes as in vSphere: most is copied beside the running
+// guest, in passes over what it has written since, and the last of it in a stun.
+const (
+	foldBatch  = 16 // grains copied before the chain is told
+	stunGrains = 16 // copied under a stun: 1 MiB, a millisecond
+	foldPasses = 10 // after which a guest that writes faster is stunned for longer
+)
+
+// merge copies child into l, whose only child it is, and makes l stand for both.
+// A grain that is copied changes hands at once: then l answers for it.
 func (d *Disk) merge(l, child *link) error {
-	if err := l.absorb(child); err != nil {
+	d.stunned(func() { d.folding = newBitmap(d.size) })
+	defer d.stunned(func() { d.folding = nil })
+	for pass := 0; pass < foldPasses && !child.held.few(stunGrains); pass++ {
+		for g := child.held.next(0); g >= 0; {
+			end := g + 1
+			for end < g+foldBatch && child.held.has(end) {
+				end++
+			}
+			d.stunned(d.folding.clear)
+			if err := l.copyFrom(child, g, end); err != nil {
+				return err
+			}
+			d.stunned(func() { d.fold(l, child, g, end) })
+			g = child.held.next(end)
+		}
+	}
+	var err error
+	d.stunned(func() { err = d.foldLast(l, child) })
+	if err != nil {
 		return err
 	}
+	return d.drop(child)
+}
+
+// foldLast ends a merge.
+func (d *Disk) foldLast(l, child *link) error {
+	for first, end := range child.held.runs() {
+		if err := l.copyFrom(child, first, end); err != nil {
+			return err
+		}
+	}
+	l.held.union(child.held)
+	d.replace(child, l)
+	return nil
+}
+
+// fold has l answer for the grains of child that it has a copy of.
+func (d *Disk) fold(l, child *link, first, end int64) {
+	for g := first; g < end; g++ {
+		if !d.folding.has(g) {
+			l.held.add(g)
+			child.held.drop(g)
+		}
+	}
+}
+
+// stunned runs do while no request of the guest is under way.
+func (d *Disk) stunned(do func()) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	do()
+}
+
+// replace has l stand for child, in whatever refers to it.
+func (d *Disk) replace(child, l *link) {
 	for _, c := range d.children(child) {
 		c.parent = l
 	}
@@ -146,11 +211,13 @@ func (d *Disk) merge(l, child *link) error {
 	if d.top == child {
 		d.top = l
 	}
-	return d.drop(child)
 }
 
+// drop takes a link out of the disk and deletes it.
 func (d *Disk) drop(l *link) error {
-	d.links = slices.DeleteFunc(d.links, func(x *link) bool { return x == l })
+	d.stunned(func() {
+		d.links = slices.DeleteFunc(slices.Clone(d.links), func(x *link) bool { return x == l })
+	})
 	return l.remove()
 }
 
@@ -170,8 +237,8 @@ func (r frozenReader) ReadAt(p []byte, off int64) (int, error) {
 	return readInside(f.link, f.size, p, off)
 }
 
-// copySparse writes the content seen from l to a new sparse file at name.
-// The caller holds d.mu for reading.
+// copySparse writes the content seen from l to a new sparse file at name. The
+// caller holds v.ops: l and what is below it stay as they are.
 func (l *link) copySparse(name string, size int64) (err error) {
 	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
 		return err

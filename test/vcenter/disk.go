@@ -30,13 +30,18 @@ type Disk struct {
 	// SectorSize is the logical sector in bytes (512).
 	SectorSize int
 
+	// mu is held for reading by reads and writes of the guest, which do not wait
+	// for each other, and for writing by what stuns it.
 	mu     sync.RWMutex
+	locks  grainLocks
 	size   int64
 	top    *link
 	links  []*link            // every file of the disk, the base first
 	frozen map[string]*frozen // by snapshot moref
 	track  *tracker           // nil: not tracking
-	lie    allocation
+	// folding are the grains that were written since a merge copied them.
+	folding *bitmap
+	lie     allocation
 	// emptyPages counts down the pages of no areas that QueryChangedDiskAreas
 	// puts between real ones.
 	emptyPages int
@@ -114,21 +119,35 @@ func readInside(l *link, size int64, p []byte, off int64) (int, error) {
 // WriteAt is a write by the guest: into the newest link, noted by change
 // tracking. A write that leaves the disk fails whole with ErrOutside.
 func (d *Disk) WriteAt(p []byte, off int64) (int, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if off < 0 || off+int64(len(p)) > d.size {
-		return 0, fmt.Errorf("write %d bytes at %d of %d: %w", len(p), off, d.size, ErrOutside)
-	}
-	if len(p) == 0 {
-		return 0, nil
-	}
-	if err := d.top.write(p, off); err != nil {
+	d.mu.RLock()
+	defer d.mu.RUnlock()
+	if err := d.inside("write", off, int64(len(p))); err != nil || len(p) == 0 {
 		return 0, err
 	}
-	if d.track != nil {
-		d.track.touch(off, int64(len(p)))
+	// A write that fails half-way has changed something, too.
+	defer d.wrote(off, int64(len(p)))
+	if err := d.top.write(p, off, &d.locks); err != nil {
+		return 0, err
 	}
 	return len(p), nil
+}
+
+func (d *Disk) inside(what string, off, n int64) error {
+	if off < 0 || n < 0 || off > d.size-n {
+		return fmt.Errorf("%s %d bytes at %d of %d: %w", what, n, off, d.size, ErrOutside)
+	}
+	return nil
+}
+
+// wrote notes what a write has changed, for change tracking and for a merge that
+// goes on beside it.
+func (d *Disk) wrote(off, n int64) {
+	if d.track != nil {
+		d.track.touch(off, n)
+	}
+	if d.folding != nil {
+		d.folding.addRange(off/grain, (off+n+grain-1)/grain)
+	}
 }
 
 // lossyGrowth is the size past which growth makes tracking lossy in silence
@@ -163,6 +182,10 @@ func (d *Disk) grow(size int64) error {
 		d.track.lossy = true
 	}
 	d.size, d.top.size = size, size
+	d.top.held.reserve((size + grain - 1) / grain)
+	if d.track != nil {
+		d.track.epochs[len(d.track.epochs)-1].reserve((size + grain - 1) / grain)
+	}
 	return nil
 }
 
@@ -172,7 +195,7 @@ func (d *Disk) grow(size int64) error {
 func (d *Disk) ResetCBT() {
 	d.mu.Lock()
 	if d.track != nil {
-		d.track = newTracker()
+		d.track = newTracker(d.size)
 	}
 	d.mu.Unlock()
 	d.vm.republish()
@@ -194,7 +217,7 @@ func (d *Disk) startTracking(lossy bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if d.track == nil && d.trackable() {
-		d.track = newTracker()
+		d.track = newTracker(d.size)
 		d.track.lossy = lossy
 	}
 }

@@ -119,6 +119,7 @@ var lies = map[string][]string{
 	"RevertToSnapshot_Task": {"keep-change-ids"},
 	"PowerOffVM_Task":       {"cbt-reset"},
 	"RemoveSnapshot_Task":   {"consolidation-needed"},
+	"ShutdownGuest":         {"guest-ignores"},
 }
 
 // tasks are the methods whose task can be made to fail.

@@ -21,6 +21,11 @@
 //     privileges by call, object and content of a ReconfigVM; tasks that take
 //     time, run one at a time per VM and fail by rule; quiescing that fails or
 //     falls back; storage vMotion that moves the files; vMotion.
+//   - power: clean ends by VMware Tools that may be stopped or absent
+//     ([VM.SetTools]), hard ones, suspended VMs, pending questions ([VM.Ask],
+//     [VM.AskAtPowerOn]), and a real guest behind a VM ([VM.SetGuest]), which may
+//     run on [Disk.ReadAt], [Disk.WriteAt] and [Disk.Zero] while snapshots come and go;
+//   - network adapters with the addresses that Tools tell ([NICSpec]);
 //   - methods that somebody disabled and never enabled again;
 //   - ExportSnapshot leases that serve stream-optimized VMDKs;
 //   - vSphere tags over the REST API, custom attributes, resource pools
@@ -54,6 +59,7 @@
 //	RemoveSnapshot_Task     consolidation-needed
 //	RevertToSnapshot_Task   keep-change-ids
 //	PowerOffVM_Task         cbt-reset
+//	ShutdownGuest           guest-ignores
 //	QueryChangedDiskAreas   under-report over-report whole-disk empty-page
 //	                        unsorted outside gap
 //

@@ -60,6 +60,7 @@ var messages = map[string]string{
 	"InvalidDeviceBacking":            "Incompatible device backing specified for device '0'.",
 	"InvalidArgument":                 "A specified parameter was not correct:",
 	"InvalidState":                    "The operation is not allowed in the current state.",
+	"ToolsUnavailable":                "Cannot complete operation because VMware Tools is not running in this virtual machine.",
 	"InvalidPowerState":               "The attempted operation cannot be performed in the current state (power state).",
 	"ApplicationQuiesceFault":         "An error occurred while quiescing the virtual machine. Error: applications could not be quiesced.",
 	"FilesystemQuiesceFault":          "An error occurred while quiescing the virtual machine. Error: file systems could not be quiesced.",

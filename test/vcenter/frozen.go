@@ -118,9 +118,7 @@ func (v *VCenter) observeFreeze(s *snapshot, disks []*Disk) {
 
 func (v *VCenter) keepCopy(k *keeper, s *snapshot, d *Disk, f *frozen) {
 	name := filepath.Join(k.dir, fmt.Sprintf("%s-%s-%d.raw", s.vm.ref.Value, s.ref.Value, d.key))
-	d.mu.RLock()
-	err := f.link.copySparse(name, f.size)
-	d.mu.RUnlock()
+	err := f.link.copySparse(name, f.size) // without d.mu: the guest goes on meanwhile
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	if err != nil {

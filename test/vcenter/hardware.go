@@ -53,7 +53,7 @@ func (vm *VM) addHardware() error {
 	if vm.spec.PCIPassthrough {
 		r.devices = append(r.devices, passthrough())
 	}
-	r.devices = append(append(r.devices, r.disks...), vm.networkCard())
+	r.devices = slices.Concat(r.devices, r.disks, vm.networkCards())
 	vm.setHardware(r.devices, r.extra)
 	return nil
 }
@@ -150,24 +150,6 @@ func passthrough() types.BaseVirtualDevice {
 	d.DeviceInfo = &types.Description{Label: "PCI device 0", Summary: "passthrough"}
 	d.Backing = &types.VirtualPCIPassthroughDeviceBackingInfo{Id: "0000:3b:00.0", DeviceId: "1db6", SystemId: "BYPASS", VendorId: 0x10de}
 	return d
-}
-
-func (vm *VM) networkCard() types.BaseVirtualDevice {
-	n := &types.VirtualVmxnet3{}
-	n.Key, n.ControllerKey, n.UnitNumber = 4000, 100, types.NewInt32(7)
-	n.DeviceInfo = &types.Description{Label: "Network adapter 1", Summary: "VM Network"}
-	n.AddressType = "assigned"
-	id := vm.instanceUUID
-	n.MacAddress = fmt.Sprintf("00:50:56:8e:%s:%s", id[len(id)-4:len(id)-2], id[len(id)-2:])
-	n.Connectable = &types.VirtualDeviceConnectInfo{StartConnected: true, Connected: true, AllowGuestControl: true}
-	net := vm.v.registry().Any("Network")
-	if net == nil {
-		return n
-	}
-	ref := net.Reference()
-	n.Backing = &types.VirtualEthernetCardNetworkBackingInfo{
-		VirtualDeviceDeviceBackingInfo: types.VirtualDeviceDeviceBackingInfo{DeviceName: "VM Network"}, Network: &ref}
-	return n
 }
 
 // setHardware publishes the device list and adds to extraConfig.

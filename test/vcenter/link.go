@@ -6,8 +6,8 @@ import (
 	"io"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
+	"sync"
 )
 
 // link is one file of a disk's chain: the base (a flat extent) or a redo log
@@ -24,7 +24,7 @@ type link struct {
 
 // newLink creates the descriptor and the sparse extent of one link.
 func newLink(s *store, rel string, size int64, parent *link) (*link, error) {
-	l := &link{parent: parent, store: s, rel: rel, size: size, held: &bitmap{}}
+	l := &link{parent: parent, store: s, rel: rel, size: size, held: newBitmap(size)}
 	if err := os.MkdirAll(filepath.Dir(l.descriptor()), 0o755); err != nil {
 		return nil, fmt.Errorf("create directory of %s: %w", l.path(), err)
 	}
@@ -101,57 +101,88 @@ func readFull(f *os.File, p []byte, off int64) error {
 	return err
 }
 
-// write puts p at off into this link, completing partial grains of a redo log
-// from below first.
-func (l *link) write(p []byte, off int64) error {
-	first, end := off/grain, (off+int64(len(p))+grain-1)/grain
-	if l.parent != nil {
-		for _, g := range slices.Compact([]int64{first, end - 1}) {
-			if err := l.complete(g, off, off+int64(len(p))); err != nil {
-				return err
-			}
+// write puts p at off into this link. What a redo log does not hold yet is
+// completed from below first, grain by grain under its lock; a grain that is held
+// stays so for as long as anybody writes.
+func (l *link) write(p []byte, off int64, locks *grainLocks) error {
+	if l.parent == nil {
+		if err := l.put(p, off); err != nil {
+			return err
 		}
+		l.held.addRange(off/grain, (off+int64(len(p))+grain-1)/grain)
+		return nil
 	}
+	for len(p) > 0 {
+		g := off / grain
+		end := (g + 1) * grain
+		held := l.held.has(g)
+		for held && end < off+int64(len(p)) && l.held.has(end/grain) {
+			end += grain
+		}
+		n := min(int64(len(p)), end-off)
+		var err error
+		if held {
+			err = l.put(p[:n], off)
+		} else {
+			err = l.hold(g, p[:n], off, locks.of(g))
+		}
+		if err != nil {
+			return err
+		}
+		p, off = p[n:], off+n
+	}
+	return nil
+}
+
+func (l *link) put(p []byte, off int64) error {
 	if _, err := l.file.WriteAt(p, off); err != nil {
 		return fmt.Errorf("write %s at %d: %w", l.path(), off, err)
 	}
-	l.held.addRange(first, end)
 	return nil
 }
 
-// complete copies grain g from below unless it is held already or [from, to)
-// covers it.
-func (l *link) complete(g, from, to int64) error {
+// hold writes p, which lies in grain g, and has l answer for the grain.
+func (l *link) hold(g int64, p []byte, off int64, lock *sync.Mutex) error {
+	lock.Lock()
+	defer lock.Unlock()
 	start, end := g*grain, min((g+1)*grain, l.size)
-	if l.held.has(g) || (from <= start && to >= end) {
-		return nil
+	if !l.held.has(g) && int64(len(p)) < end-start {
+		whole := grains.Get().(*[grain]byte)
+		defer grains.Put(whole)
+		if err := l.parent.read(whole[:end-start], start); err != nil {
+			return err
+		}
+		copy(whole[off-start:], p)
+		p, off = whole[:end-start], start
 	}
-	buf := make([]byte, end-start)
-	if err := l.parent.read(buf, start); err != nil {
+	if err := l.put(p, off); err != nil {
 		return err
 	}
-	if _, err := l.file.WriteAt(buf, start); err != nil {
-		return fmt.Errorf("copy a grain into %s: %w", l.path(), err)
-	}
+	l.held.add(g)
 	return nil
 }
 
-// absorb copies child's grains into l, as the removal of a snapshot does.
-func (l *link) absorb(child *link) error {
-	buf := make([]byte, 16*grain)
-	for first, end := range child.held.runs() {
-		for off, stop := first*grain, min(end*grain, child.size); off < stop; {
-			n := min(int64(len(buf)), stop-off)
-			if err := readFull(child.file, buf[:n], off); err != nil {
-				return fmt.Errorf("merge %s: %w", child.path(), err)
-			}
-			if _, err := l.file.WriteAt(buf[:n], off); err != nil {
-				return fmt.Errorf("merge into %s: %w", l.path(), err)
-			}
-			off += n
+// grains are buffers of one grain.
+var grains = sync.Pool{New: func() any { return new([grain]byte) }}
+
+// grainLocks keep two writers from completing one grain at once.
+type grainLocks [64]sync.Mutex
+
+func (l *grainLocks) of(g int64) *sync.Mutex { return &l[g%int64(len(l))] }
+
+// copyFrom copies the grains [first, end) of child's file into l's.
+func (l *link) copyFrom(child *link, first, end int64) error {
+	buf := grains.Get().(*[grain]byte)
+	defer grains.Put(buf)
+	for off, stop := first*grain, min(end*grain, child.size); off < stop; off += grain {
+		n := min(grain, stop-off)
+		if err := readFull(child.file, buf[:n], off); err != nil {
+			return fmt.Errorf("merge %s: %w", child.path(), err)
+		}
+		if _, err := l.file.WriteAt(buf[:n], off); err != nil {
+			return fmt.Errorf("merge into %s: %w", l.path(), err)
 		}
 	}
-	l.held.union(child.held)
 	return nil
 }
 

@@ -11,19 +11,41 @@ import (
 )
 
 // PowerOn turns the VM on by another hand.
-func (vm *VM) PowerOn() error { return vm.byHand("power on", vm.powerOn) }
+func (vm *VM) PowerOn() error {
+	if err := vm.byHand("power on", vm.powerOn); err != nil {
+		return err
+	}
+	if f := vm.startGuest(); f != nil {
+		return fmt.Errorf("start the guest of %s: %s", vm.spec.Name, message(f))
+	}
+	return nil
+}
 
-// PowerOff turns the VM off cleanly: tracking goes on where it was.
-func (vm *VM) PowerOff() error {
-	return vm.byHand("power off", func() types.BaseMethodFault { return vm.powerOff() })
+// PowerOff turns the VM off by another hand. For its disks it is a clean end:
+// tracking goes on where it was.
+func (vm *VM) PowerOff() error { return vm.byHand("power off", vm.cutPower) }
+
+// Suspend suspends the VM by another hand; a power-on resumes it.
+func (vm *VM) Suspend() error {
+	return vm.byHand("suspend", func() types.BaseMethodFault {
+		if f := vm.cutPower(); f != nil {
+			return f
+		}
+		vm.v.mu.Lock()
+		vm.suspended = true
+		vm.v.mu.Unlock()
+		vm.publish()
+		return nil
+	})
 }
 
 // PowerLoss turns the VM off as a crash of its host does: change tracking
 // starts a new life (row 7).
 func (vm *VM) PowerLoss() error {
 	return vm.byHand("lose power of", func() types.BaseMethodFault {
+		f := vm.cutPower()
 		vm.resetTracking()
-		return vm.powerOff()
+		return f
 	})
 }
 
@@ -40,7 +62,7 @@ func (vm *VM) resetTracking() {
 	for _, d := range vm.Disks() {
 		d.mu.Lock()
 		if d.track != nil {
-			d.track = newTracker()
+			d.track = newTracker(d.size)
 		}
 		d.mu.Unlock()
 	}
@@ -57,14 +79,28 @@ func (vm *VM) powerOn() types.BaseMethodFault {
 	}
 	uuids := vm.ExtraConfig()["disk.EnableUUID"]
 	v.mu.Lock()
+	resumed := vm.suspended
+	vm.suspended = false
 	vm.powered, vm.enableUUID = true, uuids == "TRUE" || uuids == "true" || uuids == "1"
 	v.log.stun(vm, "powered on")
 	v.mu.Unlock()
 	vm.stunTracking()
-	vm.setBootTime(time.Now())
+	if !resumed {
+		vm.setBootTime(time.Now())
+	}
 	vm.publish()
+	vm.publishGuest()
 	v.powerChanged(vm)
 	return nil
+}
+
+// cutPower takes the guest's power away first, powerOff is for one that is down.
+func (vm *VM) cutPower() types.BaseMethodFault {
+	if f := vm.refusePower(false); f != nil {
+		return f
+	}
+	vm.stopGuest()
+	return vm.powerOff()
 }
 
 func (vm *VM) powerOff() types.BaseMethodFault {
@@ -72,9 +108,11 @@ func (vm *VM) powerOff() types.BaseMethodFault {
 		return f
 	}
 	vm.v.mu.Lock()
-	vm.powered = false
+	vm.powered, vm.ending = false, nil
 	vm.v.mu.Unlock()
+	vm.setBootTime(time.Time{})
 	vm.publish()
+	vm.publishGuest()
 	vm.v.powerChanged(vm)
 	return nil
 }
@@ -83,21 +121,26 @@ func (vm *VM) refusePower(on bool) types.BaseMethodFault {
 	vm.v.mu.Lock()
 	defer vm.v.mu.Unlock()
 	if vm.powered == on {
-		return &types.InvalidPowerState{RequestedState: powerState(on), ExistingState: powerState(on)}
+		return &types.InvalidPowerState{RequestedState: powerState(on, false), ExistingState: powerState(on, vm.suspended)}
 	}
 	return nil
 }
 
+// setBootTime says since when the VM is on; zero: it is off.
 func (vm *VM) setBootTime(t time.Time) {
+	var val types.AnyType
+	if !t.IsZero() {
+		val = t
+	}
 	ctx, m := vm.v.context(), vm.sim()
 	ctx.WithLock(m, func() {
-		ctx.Update(m, []types.PropertyChange{{Name: "runtime.bootTime", Val: t}, {Name: "summary.runtime.bootTime", Val: t}})
+		ctx.Update(m, []types.PropertyChange{{Name: "runtime.bootTime", Val: val}, {Name: "summary.runtime.bootTime", Val: val}})
 	})
 }
 
 // PowerOnVMTask is PowerOnVM_Task.
 func (m *machine) PowerOnVMTask(ctx *simulator.Context, _ *types.PowerOnVM_Task) soap.HasFault {
-	ref := m.vm.start(ctx, "powerOn", m.rule, func() (types.AnyType, types.BaseMethodFault) { return nil, m.vm.powerOn() })
+	ref := m.vm.startAround(ctx, "powerOn", m.rule, m.vm.askFirst, func() (types.AnyType, types.BaseMethodFault) { return nil, m.vm.powerOn() }, m.vm.startGuest)
 	return &methods.PowerOnVM_TaskBody{Res: &types.PowerOnVM_TaskResponse{Returnval: ref}}
 }
 
@@ -105,41 +148,22 @@ func (m *machine) PowerOnVMTask(ctx *simulator.Context, _ *types.PowerOnVM_Task)
 // off, so tracking survives; the lie "cbt-reset" plays one where it does not.
 func (m *machine) PowerOffVMTask(ctx *simulator.Context, _ *types.PowerOffVM_Task) soap.HasFault {
 	ref := m.vm.start(ctx, "powerOff", m.rule, func() (types.AnyType, types.BaseMethodFault) {
+		f := m.vm.cutPower()
 		if lie(m.rule, "cbt-reset") {
 			m.vm.resetTracking()
 		}
-		return nil, m.vm.powerOff()
+		return nil, f
 	})
 	return &methods.PowerOffVM_TaskBody{Res: &types.PowerOffVM_TaskResponse{Returnval: ref}}
 }
 
 // ResetVMTask is ResetVM_Task.
 func (m *machine) ResetVMTask(ctx *simulator.Context, _ *types.ResetVM_Task) soap.HasFault {
-	ref := m.vm.start(ctx, "reset", m.rule, func() (types.AnyType, types.BaseMethodFault) {
-		if f := m.vm.powerOff(); f != nil {
+	ref := m.vm.startAround(ctx, "reset", m.rule, nil, func() (types.AnyType, types.BaseMethodFault) {
+		if f := m.vm.cutPower(); f != nil {
 			return nil, f
 		}
 		return nil, m.vm.powerOn()
-	})
+	}, m.vm.startGuest)
 	return &methods.ResetVM_TaskBody{Res: &types.ResetVM_TaskResponse{Returnval: ref}}
-}
-
-// ShutdownGuest asks the guest, which obeys after the task delay; there is no
-// task to wait for.
-func (m *machine) ShutdownGuest(*simulator.Context, *types.ShutdownGuest) soap.HasFault {
-	v := m.vm.v
-	if f := m.vm.refusePower(false); f != nil {
-		return &methods.ShutdownGuestBody{Fault_: simulator.Fault(message(f), f)}
-	}
-	v.running.Add(1)
-	go func() {
-		defer v.running.Done()
-		if !v.sleep(v.opts.TaskDelay) {
-			return
-		}
-		v.ops.Lock()
-		defer v.ops.Unlock()
-		_ = m.vm.powerOff() // off already is what was asked for
-	}()
-	return &methods.ShutdownGuestBody{Res: &types.ShutdownGuestResponse{}}
 }

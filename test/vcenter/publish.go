@@ -28,7 +28,7 @@ func (vm *VM) publish() {
 		return
 	}
 	vm.v.mu.Lock()
-	disks, held, powered, needed := vm.diskList(), vm.heldDisks(), vm.powered, vm.consolidation
+	disks, held, power, needed := vm.diskList(), vm.heldDisks(), powerState(vm.powered, vm.suspended), vm.consolidation
 	tree, roots, current := renderTree(vm.roots), refs(vm.roots), vm.current
 	vm.v.mu.Unlock()
 
@@ -42,8 +42,8 @@ func (vm *VM) publish() {
 	changes := []types.PropertyChange{
 		{Name: "runtime.consolidationNeeded", Val: needed},
 		{Name: "summary.runtime.consolidationNeeded", Val: needed},
-		{Name: "runtime.powerState", Val: powerState(powered)},
-		{Name: "summary.runtime.powerState", Val: powerState(powered)},
+		{Name: "runtime.powerState", Val: power},
+		{Name: "summary.runtime.powerState", Val: power},
 		{Name: "summary.config.numVirtualDisks", Val: int32(len(disks))},
 		{Name: "summary.storage", Val: &types.VirtualMachineStorageSummary{
 			Committed: committed, Uncommitted: uncommitted, Unshared: committed, Timestamp: time.Now()}},
@@ -101,11 +101,6 @@ func (vm *VM) publishConfig() {
 		{Name: "config.changeTrackingEnabled", Val: cbt},
 		{Name: "capability.changeTrackingSupported", Val: supported},
 		{Name: "capability.snapshotOperationsSupported", Val: true},
-		{Name: "guest", Val: &types.GuestInfo{
-			ToolsStatus: types.VirtualMachineToolsStatusToolsOk, ToolsVersion: "12389",
-			ToolsRunningStatus: string(types.VirtualMachineToolsRunningStatusGuestToolsRunning),
-			HostName:           s.Name, GuestId: s.GuestID, GuestFamily: "linuxGuest", GuestFullName: "Debian GNU/Linux 12 (64-bit)",
-		}},
 	}
 	if s.FaultTolerant {
 		changes = append(changes,
@@ -164,9 +159,12 @@ func replaceDisks(devices []types.BaseVirtualDevice, disks map[int32]*types.Virt
 	return devices
 }
 
-func powerState(on bool) types.VirtualMachinePowerState {
-	if on {
+func powerState(on, suspended bool) types.VirtualMachinePowerState {
+	switch {
+	case on:
 		return types.VirtualMachinePowerStatePoweredOn
+	case suspended:
+		return types.VirtualMachinePowerStateSuspended
 	}
 	return types.VirtualMachinePowerStatePoweredOff
 }

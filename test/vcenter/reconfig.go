@@ -156,7 +156,9 @@ func (p *plan) addController() types.BaseMethodFault {
 	v.log.crashed = append(v.log.crashed, p.vm.ref.Value)
 	p.vm.crashed, p.vm.powered = true, false
 	v.later(func() {
+		p.vm.stopGuest()
 		p.vm.publish()
+		p.vm.publishGuest()
 		v.powerChanged(p.vm)
 	})
 	return &types.FileLocked{FileFault: fileFault(p.attach[0].file)}

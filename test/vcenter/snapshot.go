@@ -1,6 +1,7 @@
 package vcenter
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -145,17 +146,26 @@ func (vm *VM) createSnapshot(name, description string, quiesced bool) (types.Man
 
 // freezeAll freezes disks together: no guest write falls between two of them.
 func freezeAll(disks []*Disk, snapshot string) error {
-	for _, d := range disks {
-		d.mu.Lock()
-		defer d.mu.Unlock()
-	}
+	var all []freezing
 	for _, d := range disks {
 		if !d.snapshotable() {
 			continue
 		}
-		if err := d.freeze(snapshot); err != nil {
+		f, err := d.prepare()
+		if err != nil {
+			for _, f := range all {
+				err = errors.Join(err, f.delta.remove())
+			}
 			return err
 		}
+		all = append(all, f)
+	}
+	for _, f := range all {
+		f.d.mu.Lock()
+		defer f.d.mu.Unlock()
+	}
+	for _, f := range all {
+		f.freeze(snapshot)
 	}
 	return nil
 }
@@ -256,6 +266,7 @@ func (vm *VM) unlink(s *snapshot) {
 
 func (vm *VM) revert(s *snapshot, keepTracking bool) types.BaseMethodFault {
 	v := vm.v
+	vm.stopGuest()
 	locked, stays := v.lockedLinks(), false
 	for _, d := range vm.Disks() {
 		left, err := d.revert(s.ref.Value, keepTracking, locked)
@@ -267,10 +278,11 @@ func (vm *VM) revert(s *snapshot, keepTracking bool) types.BaseMethodFault {
 	v.mu.Lock()
 	vm.consolidation = vm.consolidation || stays
 	vm.current = s
-	vm.powered = false // our snapshots hold no memory: the VM comes back off
+	vm.powered, vm.suspended = false, false // our snapshots hold no memory: the VM comes back off
 	v.mu.Unlock()
 	v.powerChanged(vm)
 	vm.publish()
+	vm.publishGuest()
 	return nil
 }
 
@@ -278,7 +290,7 @@ func (vm *VM) consolidate() types.BaseMethodFault {
 	v, left := vm.v, false
 	locked := v.lockedLinks()
 	for _, d := range vm.Disks() {
-		l, err := d.consolidate(locked)
+		l, err := d.collapse(locked)
 		if err != nil {
 			return &types.GenericVmConfigFault{Reason: err.Error()}
 		}

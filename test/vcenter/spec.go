@@ -46,6 +46,8 @@ type VMSpec struct {
 	Host            int    // index of the host it runs on
 	FaultTolerant   bool
 	PCIPassthrough  bool
+	Tools           Tools
+	NICs            []NICSpec // default one on "VM Network" without addresses
 	// BIOSUUID repeats among clones; empty is a fresh one.
 	BIOSUUID string
 }
@@ -77,6 +79,15 @@ func (s *VMSpec) complete(o Options) error {
 	setDefault(&s.MemoryMB, 2048)
 	setDefault(&s.CPUs, 2)
 	setDefault(&s.Datastore, o.Datastores[0])
+	s.NICs = slices.Clone(s.NICs)
+	if len(s.NICs) == 0 {
+		s.NICs = make([]NICSpec, 1)
+	}
+	for i := range s.NICs {
+		if err := s.NICs[i].complete(); err != nil {
+			return fmt.Errorf("add VM %s: network adapter %d: %w", s.Name, i, err)
+		}
+	}
 	s.Disks = slices.Clone(s.Disks)
 	for i := range s.Disks {
 		if err := s.Disks[i].complete(s.Datastore); err != nil {

@@ -53,6 +53,7 @@ type State struct {
 	Crashed   []string // morefs of VMs that crashed, ever
 	Stuns     []Event  // every stun, with its reason
 	Harms     []Event  // what could have cost data: persistent attach, and so on
+	Guests    []Event  // what GuestHooks.Shutdown complained of
 	Surprises []Event  // devices pulled from a guest that had not let go of them
 }
 
@@ -68,8 +69,8 @@ func (s State) VM(id string) (VMState, bool) {
 
 // history is what State reports of the past. v.mu guards it.
 type history struct {
-	deleted, crashed         []string
-	stuns, harms, surprises_ []Event
+	deleted, crashed                 []string
+	stuns, harms, guests, surprises_ []Event
 }
 
 func (h *history) stun(vm *VM, why string) {
@@ -104,6 +105,7 @@ func (v *VCenter) State() State {
 	s.Crashed = slices.Clone(v.log.crashed)
 	s.Stuns = slices.Clone(v.log.stuns)
 	s.Harms = slices.Clone(v.log.harms)
+	s.Guests = slices.Clone(v.log.guests)
 	s.Surprises = slices.Clone(v.log.surprises_)
 	return s
 }

@@ -18,6 +18,12 @@ type effect func() (types.AnyType, types.BaseMethodFault)
 // is a TaskFault, makes the task fail instead; a second task on the same VM
 // fails with TaskInProgress.
 func (vm *VM) start(ctx *simulator.Context, name string, r *fault.Rule, do effect) types.ManagedObjectReference {
+	return vm.startAround(ctx, name, r, nil, do, nil)
+}
+
+// startAround has steps before and behind the effect, either may be nil, which
+// run without v.ops: they may take long.
+func (vm *VM) startAround(ctx *simulator.Context, name string, r *fault.Rule, before func() types.BaseMethodFault, do effect, behind func() types.BaseMethodFault) types.ManagedObjectReference {
 	v := vm.v
 	v.mu.Lock()
 	v.taskNo++
@@ -40,9 +46,7 @@ func (vm *VM) start(ctx *simulator.Context, name string, r *fault.Rule, do effec
 		if r != nil && r.Kind == fault.TaskFault {
 			return nil, newFault(r.Detail, vm.ref)
 		}
-		v.ops.Lock()
-		defer v.ops.Unlock()
-		return do()
+		return v.around(before, do, behind)
 	})
 	v.running.Add(1)
 	own := *ctx // the task's own owner of locks: the caller's ends with the call
@@ -51,6 +55,21 @@ func (vm *VM) start(ctx *simulator.Context, name string, r *fault.Rule, do effec
 	v.announce(ctx, t, vm, name)
 	close(release)
 	return ref
+}
+
+func (v *VCenter) around(before func() types.BaseMethodFault, do effect, behind func() types.BaseMethodFault) (types.AnyType, types.BaseMethodFault) {
+	if before != nil {
+		if f := before(); f != nil {
+			return nil, f
+		}
+	}
+	v.ops.Lock()
+	result, f := do()
+	v.ops.Unlock()
+	if f == nil && behind != nil {
+		f = behind()
+	}
+	return result, f
 }
 
 // claim makes task the one that runs on vm, or names the one that does.

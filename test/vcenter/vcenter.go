@@ -88,6 +88,7 @@ type VCenter struct {
 	vms       map[string]*VM // by moref
 	snapshots map[string]*snapshot
 	leases    map[string]*snapshot // open NFC leases
+	networks  map[string]types.ManagedObjectReference
 	attached  []*attachment
 	appliance *VM
 	guests    map[*VM]*guest // of appliances
@@ -124,7 +125,7 @@ func New(o Options) (*VCenter, error) {
 	}
 	v := &VCenter{
 		opts: o, identity: id, closed: make(chan struct{}),
-		stores: map[string]*store{}, vms: map[string]*VM{}, snapshots: map[string]*snapshot{}, leases: map[string]*snapshot{},
+		stores: map[string]*store{}, vms: map[string]*VM{}, snapshots: map[string]*snapshot{}, leases: map[string]*snapshot{}, networks: map[string]types.ManagedObjectReference{},
 		guests: map[*VM]*guest{}, calls: map[string]int{}, denied: map[string][]types.ManagedObjectReference{},
 	}
 	v.sessions = newSessions(o.SessionIdle, v.dropSession)
@@ -222,6 +223,9 @@ func (v *VCenter) Close() error {
 		close(v.closed)
 	}
 	v.mu.Unlock()
+	for _, vm := range v.VMs() {
+		vm.abandonShutdown()
+	}
 	v.sessions.killAll()
 	if v.server != nil {
 		v.server.CloseClientConnections()

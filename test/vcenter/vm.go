@@ -1,11 +1,13 @@
 package vcenter
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/google/uuid"
 	"github.com/vmware/govmomi/simulator"
@@ -38,6 +40,14 @@ type VM struct {
 	nextID        int32
 	crashed       bool
 	disabled      []string // methods
+
+	suspended bool // and not powered
+	tools     Tools
+	hooks     GuestHooks
+	ending    context.CancelFunc // of the shutdown under way; nil: there is none
+	question  *types.VirtualMachineQuestionInfo
+	answered  chan struct{}                     // closes with the answer to question
+	asks      *types.VirtualMachineQuestionInfo // at the next power-on
 }
 
 // Ref is the managed object reference.
@@ -82,7 +92,7 @@ func (v *VCenter) AddVM(spec VMSpec) (*VM, error) {
 	}
 	v.ops.Lock()
 	defer v.ops.Unlock()
-	vm := &VM{v: v, spec: spec, disks: map[int32]*Disk{}, instanceUUID: "500e" + uuid.NewString()[4:], biosUUID: spec.BIOSUUID}
+	vm := &VM{v: v, spec: spec, tools: spec.Tools, disks: map[int32]*Disk{}, instanceUUID: "500e" + uuid.NewString()[4:], biosUUID: spec.BIOSUUID}
 	setDefault(&vm.biosUUID, "420e"+uuid.NewString()[4:])
 	if err := vm.create(); err != nil {
 		return nil, fmt.Errorf("add VM %s: %w", spec.Name, err)
@@ -99,10 +109,12 @@ func (v *VCenter) AddVM(spec VMSpec) (*VM, error) {
 	}
 	vm.publishConfig()
 	vm.publish()
+	vm.publishGuest()
 	if !spec.PoweredOff {
 		if f := vm.powerOn(); f != nil {
 			return nil, fmt.Errorf("power on VM %s: %T", spec.Name, f)
 		}
+		vm.setBootTime(time.Now().Add(-bootedLongAgo))
 	}
 	return vm, nil
 }
