@@ -10,7 +10,7 @@ import (
 
 // ForecastInput is what a forecast is made from; 0 is not known.
 type ForecastInput struct {
-	Pending  int64         // bytes that the final sync will copy
+	Pending  int64         // bytes that the final sync will copy; negative is not known
 	Rate     float64       // bytes/s that cycles of this VM reach
 	Overhead time.Duration // of a cycle of this VM in which nothing changes
 	Shutdown time.Duration // of its guest, where it was seen
@@ -68,7 +68,10 @@ func ForecastOf(req Request, in ForecastInput) Forecast {
 			}
 		case StepFinalSync:
 			step = finalSync(step, in)
-			if in.Rate <= 0 {
+			switch {
+			case in.Pending < 0:
+				f.Unknown = append(f.Unknown, "how long the copying takes of what the source has written since the sync before")
+			case in.Rate <= 0:
 				f.Unknown = append(f.Unknown, fmt.Sprintf("how long %d pending bytes take: no cycle was measured", in.Pending))
 			}
 		}
@@ -87,7 +90,7 @@ func finalSync(step ForecastStep, in ForecastInput) ForecastStep {
 	if in.Overhead > 0 {
 		step.Takes, step.Basis = in.Overhead, "a cycle of this VM"
 	}
-	if in.Rate > 0 {
+	if in.Rate > 0 && in.Pending >= 0 {
 		copying := time.Duration(float64(in.Pending) / in.Rate * float64(time.Second))
 		step.Takes += copying
 		step.Basis = fmt.Sprintf("%s, and %d pending bytes at %.0f bytes/s", step.Basis, in.Pending, in.Rate)

@@ -168,14 +168,22 @@ type Ending struct {
 	Force bool
 }
 
+// Finalizable says why a job cannot be finalized as it stands; nil if it can.
+func (j *Job) Finalizable(force bool) error {
+	switch {
+	case force && j.did(StepTag) && j.State == StateLaunching:
+		return nil
+	case j.Request.Purpose == ForCutover && j.State == StateLaunching && j.did(StepTag):
+		return refuse("finalize "+string(j.ID), "repeat the cutover, which checks the instance again; or finalize with force, if you have looked at it and found it good",
+			"its instance has not passed its checks: %s", j.Error)
+	}
+	return j.may(ForCutover, "finalize", StateLaunched, StateFinishing, StateFinalized)
+}
+
 // Finalize ends a migration: what is left of ours in AWS is the instance, its
 // volumes and the points that are kept. There is no way back from it.
 func (l *Launcher) Finalize(ctx context.Context, j *Job, e Ending) error {
-	states := []State{StateLaunched, StateFinishing, StateFinalized}
-	if e.Force && j.did(StepTag) {
-		states = append(states, StateLaunching)
-	}
-	if err := j.may(ForCutover, "finalize", states...); err != nil {
+	if err := j.Finalizable(e.Force); err != nil {
 		return err
 	}
 	r := l.start(j, Source{})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os/exec"
 	"strings"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
@@ -33,6 +34,11 @@ func (r *run) preflight(ctx context.Context) error {
 	for _, c := range s.Checks {
 		if c.Kind == CheckSSM && r.ssm == nil {
 			return refuse("check the launch", "", "an SSM check is set and there is no client for it")
+		}
+		if c.Kind == CheckScript {
+			if _, err := exec.LookPath(c.Target); err != nil {
+				return refuse("check the launch", "check the path, and that it may be executed", "look for the check's script: %w", err)
+			}
 		}
 		if c.Kind == CheckSSM && s.IAMProfile == "" && s.LaunchTemplate == "" {
 			r.job.note("an SSM check is set and iamProfile is not: the guest's agent signs in only if the account manages hosts by default")

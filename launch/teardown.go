@@ -28,14 +28,26 @@ func (r *run) settle(ctx context.Context) error {
 				return false, "", err
 			}
 		}
-		return !r.unseen(), "not known", nil
+		gone, err := r.imageGone(ctx)
+		return !r.unseen(gone), "not known", err
 	})
+}
+
+// imageGone reports whether the job's image was there and is no more: an earlier
+// teardown came that far.
+func (r *run) imageGone(ctx context.Context) (bool, error) {
+	was := r.job.did(StepImage) || r.job.did(StepRun) || r.job.did(StepRunning) // a repeat leaves out what it finds
+	if r.world.Image != nil || r.job.Image == "" || !was {
+		return false, nil
+	}
+	i, err := r.image(ctx, r.job.Image)
+	return i == nil || i.State == "deregistered", err
 }
 
 // unseen reports whether a step that makes something was begun, and what it
 // made is not shown: by its own end EC2 may have answered and show nothing yet.
-func (r *run) unseen() bool {
-	for step, seen := range map[StepName]bool{StepImage: r.world.Image != nil, StepImport: r.world.Import != nil, StepRun: r.world.Instance != nil} {
+func (r *run) unseen(imageGone bool) bool {
+	for step, seen := range map[StepName]bool{StepImage: r.world.Image != nil || imageGone, StepImport: r.world.Import != nil, StepRun: r.world.Instance != nil} {
 		if r.job.began(step) && !seen {
 			return true
 		}

@@ -79,7 +79,7 @@ func (c *Converter) run(ctx context.Context, p transfer.Point, rep *Report) erro
 		rep.Snapshot, rep.Found = done.ID, true
 		return nil
 	}
-	if err := Check(); err != nil {
+	if err := Check(boot.Label.Guest.ID); err != nil {
 		return transfer.Fail(transfer.Permanent, "convert "+p.VMName, err, "")
 	}
 	w, err := newWorkdir(c.Folder, key(p))

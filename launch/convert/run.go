@@ -181,10 +181,16 @@ func missing(name string) error {
 	return fmt.Errorf("%w: %s; install it (Debian: apt-get install %s)", ErrMissingProgram, name, orElse(packages[name], name))
 }
 
-// Check says which programs that conversion needs are missing; nil if none is.
-func Check() error {
+// Check says which programs that the conversion of a guest needs are missing; nil
+// if none is. guestID is vSphere's, such as "windows2019srv_64Guest"; "" is none
+// in particular.
+func Check(guestID string) error {
+	names := []string{"guestfish", "qemu-img", "qemu-nbd"}
+	if strings.HasPrefix(strings.ToLower(guestID), "win") {
+		names = append(names, "hivexregedit")
+	}
 	var errs []error
-	for _, name := range []string{"guestfish", "qemu-img", "qemu-nbd"} {
+	for _, name := range names {
 		if _, err := exec.LookPath(name); err != nil {
 			errs = append(errs, missing(name))
 		}
