@@ -23,6 +23,9 @@ const (
 	AlarmCredentials AlarmKind = "credentials"
 	AlarmAppliance   AlarmKind = "appliance-down"
 	AlarmQuota       AlarmKind = "quota"
+	AlarmCutover     AlarmKind = "cutover-failed" // a source may be off, and no instance runs
+	AlarmTestLeft    AlarmKind = "test-left"      // a test is over and still costs money
+	AlarmProof       AlarmKind = "boot-proof"     // a point did not boot, or not to what its checks want
 	AlarmOther       AlarmKind = "other"
 )
 

@@ -85,6 +85,7 @@ type LaunchRun struct {
 	Queued  time.Time `json:"queued"`
 	Started time.Time `json:"started"` // zero before
 	Ended   time.Time `json:"ended"`   // zero before
+	Reason  Reason    `json:"reason,omitempty"`
 	Error   string    `json:"error,omitempty"`
 	Hint    string    `json:"hint,omitempty"`
 }
@@ -158,10 +159,11 @@ type LaunchWanted struct {
 // LaunchEnd is how a launch run ended, and what that means for its VM: both are
 // written, or neither.
 type LaunchEnd struct {
-	At    time.Time
-	State RunState // done, failed or cancelled
-	Error string
-	Hint  string
+	At     time.Time
+	State  RunState // done, failed or cancelled
+	Reason Reason   // of one that failed
+	Error  string
+	Hint   string
 	// To is where the VM goes if it is in one of From by then; "" leaves it.
 	To   Lifecycle
 	From []Lifecycle

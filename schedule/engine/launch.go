@@ -292,7 +292,7 @@ func (l *launching) ending(cause error) schedule.LaunchEnd {
 	case errors.Is(context.Cause(l.ctx), errCancelled):
 		end.State, end.Error = schedule.RunCancelled, errCancelled.Error()
 	default:
-		end.State, end.Error, end.Hint = schedule.RunFailed, cause.Error(), transfer.HintOf(cause)
+		end.State, end.Reason, end.Error, end.Hint = schedule.RunFailed, reasonOf(cause), cause.Error(), transfer.HintOf(cause)
 	}
 	return end
 }

@@ -79,7 +79,7 @@ func (l *launching) announce(ctx context.Context, end schedule.LaunchEnd, open [
 		l.e.clear(ctx, key+l.run.VM.String(), name)
 	}
 	if a, ok := l.alarm(end, open); ok {
-		a.Kind, a.VM, a.VMName = schedule.AlarmOther, l.run.VM, name
+		a.Kind, a.VM, a.VMName = alarmKinds[a.Key], l.run.VM, name
 		a.Key += l.run.VM.String()
 		l.e.raise(ctx, a)
 	}
@@ -100,6 +100,10 @@ const (
 	aboutTest    = "test-left/"
 	aboutProof   = "proof/"
 )
+
+var alarmKinds = map[string]schedule.AlarmKind{
+	aboutCutover: schedule.AlarmCutover, aboutTest: schedule.AlarmTestLeft, aboutProof: schedule.AlarmProof,
+}
 
 // settledBy are the alarms that the end of a launch run takes away.
 func settledBy(run *schedule.LaunchRun, end schedule.LaunchEnd) []string {

@@ -13,13 +13,13 @@ import (
 	"snapferry/transfer"
 )
 
-const launchRunColumns = `id, vcenter, moref, vm_name, action, state, cause, wave, job, was, appliance, epoch, cancel, queued_ms, started_ms, coalesce(ended_ms, 0), error, hint, wish`
+const launchRunColumns = `id, vcenter, moref, vm_name, action, state, cause, wave, job, was, appliance, epoch, cancel, queued_ms, started_ms, coalesce(ended_ms, 0), error, hint, reason, wish`
 
 func scanLaunchRun(scan func(...any) error) (r schedule.LaunchRun, err error) {
 	var queued, started, ended int64
 	var wish string
 	err = scan(&r.ID, &r.VM.VCenter, &r.VM.Moref, &r.VMName, &r.Action, &r.State, &r.Trigger, &r.Wave, &r.Job, &r.Before, &r.Appliance, &r.Epoch, &r.Cancel,
-		&queued, &started, &ended, &r.Error, &r.Hint, &wish)
+		&queued, &started, &ended, &r.Error, &r.Hint, &r.Reason, &wish)
 	if err != nil {
 		return r, err
 	}
@@ -155,9 +155,9 @@ func (db *DB) FinishLaunch(ctx context.Context, run, epoch int64, end schedule.L
 	}
 	err := db.write(ctx, again, func(q querier) error {
 		var vm transfer.VMID
-		err := one(ctx, q, `UPDATE launch_run SET state = $3, ended_ms = $4, error = $5, hint = $6
+		err := one(ctx, q, `UPDATE launch_run SET state = $3, ended_ms = $4, error = $5, hint = $6, reason = $7
 			WHERE id = $1 AND epoch = $2 AND ended_ms IS NULL RETURNING vcenter, moref`,
-			[]any{run, epoch, string(end.State), ms(end.At), end.Error, end.Hint}, &vm.VCenter, &vm.Moref)
+			[]any{run, epoch, string(end.State), ms(end.At), end.Error, end.Hint, string(end.Reason)}, &vm.VCenter, &vm.Moref)
 		if errors.Is(err, sql.ErrNoRows) {
 			var n int
 			err = one(ctx, q, `SELECT count(*) FROM launch_run WHERE id = $1 AND epoch = $2 AND state = $3 AND ended_ms = $4`,

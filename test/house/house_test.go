@@ -68,7 +68,7 @@ var rooms = map[string]int{
 	// config knows the words of schedule: policies and limits are its types.
 	"cmd/internal/console": 2, "cmd/internal/config": 2, "cmd/internal/metrics": 2, "cmd/internal/webhook": 2,
 	"test/lab":      2,
-	"test/scenario": 3, "test/torture": 3,
+	"test/scenario": 3, "test/torture": 3, "test/migrate": 3,
 	"cmd/snapferry": 3, "cmd/snapferry-lab": 3,
 	"test/house": 3, "test/bench": 3,
 }

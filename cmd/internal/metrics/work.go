@@ -47,7 +47,7 @@ var openRunStates = []schedule.RunState{schedule.RunQueued, schedule.RunStarting
 var alarmKinds = []schedule.AlarmKind{
 	schedule.AlarmStalled, schedule.AlarmLag, schedule.AlarmConverge, schedule.AlarmLeftover, schedule.AlarmLeftDisk,
 	schedule.AlarmDatastore, schedule.AlarmAudit, schedule.AlarmSuspect, schedule.AlarmCertificate, schedule.AlarmCredentials,
-	schedule.AlarmAppliance, schedule.AlarmQuota, schedule.AlarmOther,
+	schedule.AlarmAppliance, schedule.AlarmQuota, schedule.AlarmCutover, schedule.AlarmTestLeft, schedule.AlarmProof, schedule.AlarmOther,
 }
 
 func activeRuns(ctx context.Context, s Source) ([]schedule.Run, error) {

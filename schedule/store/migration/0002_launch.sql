@@ -20,6 +20,7 @@ CREATE TABLE launch_run (
     ended_ms   BIGINT,
     error      TEXT    NOT NULL DEFAULT '',
     hint       TEXT    NOT NULL DEFAULT '',
+    reason     TEXT    NOT NULL DEFAULT '',
     wish       TEXT    NOT NULL DEFAULT ''
 );
 -- The rule that a VM has one at a time; also the list of what has not ended.
