@@ -106,8 +106,29 @@ func consoleSettings(ctx context.Context, l *lab.Lab, o options) (path string, t
 	}
 	server := fmt.Sprintf(`{listen: "127.0.0.1:8980", tokens: [{name: lab, role: operator, sha256: %s}]}`, strings.TrimSpace(digest))
 	text := string(base) + strings.Replace(labPolicies, `{listen: "127.0.0.1:8980"}`, server, 1)
+	launch, err := launchSettings(l)
+	if err != nil {
+		return "", t, err
+	}
+	text += launch
 	path = filepath.Join(o.dir, "service.yaml")
 	return path, t, os.WriteFile(path, []byte(text), 0o600)
+}
+
+// launchSettings make networks for cutovers and tests. The guests of this lab
+// hold no system that could be made ready for EC2.
+func launchSettings(l *lab.Lab) (string, error) {
+	var subnets [2]string
+	for i := range subnets {
+		vpc, err := l.AWS.AddVPC(fmt.Sprintf("10.%d.0.0/16", i+1))
+		if err == nil {
+			subnets[i], err = l.AWS.AddSubnet(vpc, fmt.Sprintf("10.%d.1.0/24", i+1), "us-east-1a")
+		}
+		if err != nil {
+			return "", fmt.Errorf("make a subnet: %w", err)
+		}
+	}
+	return fmt.Sprintf("launch: {subnet: %s, test.subnet: %s, convert: \"no\"}\n", subnets[0], subnets[1]), nil
 }
 
 // writeNowAndThen writes a little to a random VM every second, as guests do.
@@ -127,7 +148,7 @@ func writeNowAndThen(ctx context.Context, vms []*vcenter.VM) error {
 			data[i] = byte(rand.Uint32())
 		}
 		at := rand.Int64N(disk.Size()/int64(len(data))) * int64(len(data))
-		if _, err := disk.WriteAt(data, at); err != nil {
+		if _, err := disk.WriteAt(data, at); err != nil && ctx.Err() == nil {
 			return fmt.Errorf("write to a guest's disk: %w", err)
 		}
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 
@@ -22,6 +23,9 @@ const cleanLong = `Detaches disks, removes VM snapshots, and deletes drafts and 
 this appliance made and that no cycle needs any more. What a running cycle uses,
 what the next sync goes on with, and what belongs to other appliances is left
 alone. A file of a virtual disk is never deleted, nor a recovery point.
+
+Tests whose time is over are ended, too; where no service runs, nothing else does
+that but sync and the launch verbs when they start.
 
 sync does the same for its own VMs when it starts. clean serves for the rest, and
 for an appliance that never returns: --appliance ID --dead. That is a promise
@@ -60,7 +64,8 @@ func cleanCommand() *cli.Command {
 					return nil, err
 				}
 				report, err := r.Run(ctx, o.dryRun)
-				return cleanResult{report}, err
+				over, oerr := w.endOverdue(ctx, o.dryRun)
+				return cleanResult{report, over}, errors.Join(err, oerr)
 			}
 		},
 	}
@@ -73,7 +78,10 @@ func (s *settings) devices(fs *pflag.FlagSet) {
 }
 
 // cleanResult is the result of clean.
-type cleanResult struct{ transfer.ReapReport }
+type cleanResult struct {
+	transfer.ReapReport
+	Tests []overdueTest `json:"overdueTests,omitempty"`
+}
 
 // Exit is 3 where something stays that needs a hand.
 func (r cleanResult) Exit() int {
@@ -84,7 +92,14 @@ func (r cleanResult) Exit() int {
 }
 
 func (r cleanResult) Text(w io.Writer) {
-	if len(r.Things) == 0 && len(r.Unseen) == 0 {
+	for _, t := range r.Tests {
+		done := "would be ended"
+		if t.Ended {
+			done = "ended"
+		}
+		fmt.Fprintf(w, "test %s of %s, over since %s: %s (%s)\n", t.Job, t.VM, timeText(t.Ends), done, orDash(t.Instance))
+	}
+	if len(r.Things) == 0 && len(r.Unseen) == 0 && len(r.Tests) == 0 {
 		fmt.Fprintln(w, "Nothing is left behind.")
 	}
 	if len(r.Things) > 0 {

@@ -55,9 +55,20 @@ func resumeCommand() *cli.Command {
 }
 
 func cancelCommand() *cli.Command {
-	return onVMs("cancel", "give up the running cycle of VMs", `The cycle is wound up in order: disks are detached, the VM snapshot is removed.
-What was uploaded is kept, and the next cycle goes on with it.`, []string{"snapferry cancel app01"}, nil,
+	var launch bool
+	return onVMs("cancel", "give up the running cycle of VMs, or their launch", `The cycle is wound up in order: disks are detached, the VM snapshot is removed.
+What was uploaded is kept, and the next cycle goes on with it.
+
+--launch gives up the test, cutover, revert or finalize that runs, where it stands:
+a source that is off stays off. Repeat it to go on, or take the way back
+(snapferry test --done, snapferry revert).`, []string{"snapferry cancel app01", "snapferry cancel app01 --launch"},
+		func(own *pflag.FlagSet) {
+			own.BoolVar(&launch, "launch", false, "the launch, and not the cycle")
+		},
 		func(ctx context.Context, d *desk, vms []transfer.VMID) ([]schedule.Done, error) {
+			if launch {
+				return d.CancelLaunch(ctx, d.by, vms)
+			}
 			return d.Cancel(ctx, d.by, vms)
 		})
 }

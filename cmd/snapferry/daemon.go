@@ -22,6 +22,7 @@ import (
 	"snapferry/cmd/internal/logging"
 	"snapferry/cmd/internal/metrics"
 	"snapferry/cmd/internal/webhook"
+	"snapferry/launch/convert"
 	"snapferry/schedule"
 	"snapferry/schedule/engine"
 	"snapferry/schedule/service"
@@ -53,6 +54,9 @@ func newDaemon(ctx context.Context, w *wire, std cli.Streams) (*daemon, error) {
 	if cfg.VCenter.URL == "" {
 		return nil, cli.Usage(errNoVCenter)
 	}
+	if err := checkLaunch(cfg.Launch); err != nil {
+		return nil, cli.Usage(fmt.Errorf("settings, launch: %w", err))
+	}
 	if err := os.MkdirAll(cfg.StateDir, 0o700); err != nil {
 		return nil, fmt.Errorf("make state folder: %w", err)
 	}
@@ -80,15 +84,21 @@ func (d *daemon) assemble(ctx context.Context, w *wire) error {
 		return err
 	}
 	// The metrics come first: the engine may carry runs on as soon as it is made.
+	seen := service.New(service.Config{Store: d.db, Launches: d.db})
 	d.metrics = metrics.New(metrics.Config{
-		Source: service.New(service.Config{Store: d.db}), Version: version, Appliance: string(d.id), Ready: func() error { return d.engine.Ready() }, SQL: d.db.SQL(), PerVM: true,
+		Source: seen, Launches: seen, Provings: d.db.Provings, SQL: d.db.SQL(), PerVM: true,
+		Version: version, Appliance: string(d.id), Ready: func() error { return d.engine.Ready() },
 	})
 	w.traceVCenter, w.traceAWS = d.observeVCenter, d.observeAWS
 	d.work = newWork(w, d.id, d.log, d.db.Appliances)
-	d.desk = service.New(service.Config{Store: d.db, Kick: func() { d.engine.Kick() }, Settings: describe(d.cfg), Reuse: listReuse})
+	d.desk = service.New(service.Config{
+		Store: d.db, Kick: func() { d.engine.Kick() }, Settings: describe(d.cfg), Reuse: listReuse,
+		Launches: d.db, Preview: d.preview, CheckLaunch: checkLaunch, ProveCost: proveCost,
+	})
+	d.sweepConversions()
 	var err error
 	d.engine, err = engine.New(ctx, engine.Config{
-		Store: watched{d.db, d.metrics}, SQL: d.db.SQL(), Pool: d.db.Pool(),
+		Store: watched{d.db, d.metrics}, SQL: d.db.SQL(), Pool: d.db.Pool(), Launches: watchedLaunches{d.db, d.metrics}, Launcher: launchWork{d.work},
 		Appliance: d.id, Version: version, Work: d.work, Log: d.log, Keep: d.cfg.History.Keep, Fenced: d.fenced,
 	})
 	if err != nil {
@@ -98,6 +108,34 @@ func (d *daemon) assemble(ctx context.Context, w *wire) error {
 		return err
 	}
 	return d.assembleConsole()
+}
+
+// sweepConversions removes what a crash left of conversions: their overlays,
+// and the programs that worked on them.
+func (d *daemon) sweepConversions() {
+	if _, err := convert.Sweep(convertFolder(d.cfg)); err != nil {
+		d.log.Warn("clean up after conversions that a crash ended", "error", err)
+	}
+}
+
+// forecastJobs is how many earlier launches a forecast is made from.
+const forecastJobs = 50
+
+// preview says what a launch would do.
+func (d *daemon) preview(ctx context.Context, vm schedule.VM, action schedule.LaunchAction, wish schedule.LaunchWish) (schedule.LaunchPreview, error) {
+	open, err := d.db.LaunchJobs(ctx, &vm.ID, true, true, 0)
+	if err != nil {
+		return schedule.LaunchPreview{}, err
+	}
+	earlier, err := d.db.LaunchJobs(ctx, nil, false, true, forecastJobs)
+	if err != nil {
+		return schedule.LaunchPreview{}, err
+	}
+	detail, err := d.desk.VM(ctx, vm.ID)
+	if err != nil {
+		return schedule.LaunchPreview{}, err
+	}
+	return launchWork{d.work}.Preview(ctx, vm, open, earlier, action, wish, detail.Backlog)
 }
 
 // listReuse lets the pages that many browsers look at share one reading.
@@ -111,10 +149,10 @@ func (d *daemon) assembleConsole() error {
 	token, digest := newToken()
 	d.local = token
 	d.server = console.New(console.Config{
-		Backend: d.desk, Tokens: tokens, Local: console.Token{Name: "local", Role: schedule.RoleOperator, SHA256: digest},
+		Backend: d.desk, Launches: d.desk, Tokens: tokens, Local: console.Token{Name: "local", Role: schedule.RoleOperator, SHA256: digest},
 		Ready: d.engine.Ready, Metrics: d.metrics.Handler(), OpenMetrics: d.cfg.Server.OpenMetrics,
 		Web: web.New(web.Config{
-			Backend: d.desk, Version: version, Log: d.log,
+			Backend: d.desk, Launches: d.desk, Version: version, Log: d.log,
 			Actor: func(r *http.Request) (schedule.Actor, bool) { return console.ActorOf(r.Context()) },
 		}),
 		Version: version, Log: d.log,

@@ -27,6 +27,7 @@ import (
 // database.
 type desk struct {
 	console.Backend
+	console.LaunchBackend
 	alone bool // no daemon: what is written waits for one
 	by    schedule.Actor
 	close func()
@@ -44,6 +45,9 @@ func (r *remote) flags(fs *pflag.FlagSet) {
 	fs.StringVar(&r.tokenFile, "token-file", "", "`file` with the token for --server (or SNAPFERRY_TOKEN)")
 	fs.StringVar(&r.caCerts, "server-ca-certs", "", "PEM `file` with the authorities that vouch for --server")
 }
+
+// named reports whether a daemon elsewhere is meant.
+func (r remote) named() bool { return r.server != "" || os.Getenv("SNAPFERRY_SERVER") != "" }
 
 // socketFile is where the daemon listens for its own machine: who may open it
 // may also read the database beside it.
@@ -63,7 +67,7 @@ func openDesk(ctx context.Context, cfg config.Config, r remote) (*desk, error) {
 	by := schedule.Actor{Name: userName(), Role: schedule.RoleOperator}
 	if daemonRuns(cfg) {
 		c, err := console.NewClient(console.ClientConfig{Address: "unix:" + socketFile(cfg)})
-		return &desk{Backend: c, by: by, close: func() {}}, err
+		return newDesk(c, by), err
 	}
 	if strings.HasPrefix(cfg.Database.URL, "sqlite:") {
 		if _, err := os.Stat(strings.TrimPrefix(cfg.Database.URL, "sqlite:")); err != nil {
@@ -75,8 +79,10 @@ func openDesk(ctx context.Context, cfg config.Config, r remote) (*desk, error) {
 	if err != nil {
 		return nil, err
 	}
-	svc := service.New(service.Config{Store: db, Now: time.Now, Settings: describe(cfg)})
-	return &desk{Backend: svc, alone: true, by: by, close: db.Close}, nil
+	svc := service.New(service.Config{Store: db, Now: time.Now, Settings: describe(cfg), Launches: db, CheckLaunch: checkLaunch, ProveCost: proveCost})
+	d := newDesk(svc, by)
+	d.alone, d.close = true, db.Close
+	return d, nil
 }
 
 // daemonRuns reports whether one answers on the state folder's socket.
@@ -104,7 +110,17 @@ func (r remote) open() (*desk, error) {
 	if err != nil {
 		return nil, cli.Usage(err)
 	}
-	return &desk{Backend: c, close: func() {}}, nil
+	return newDesk(c, schedule.Actor{}), nil
+}
+
+// answerer is a service, near or far.
+type answerer interface {
+	console.Backend
+	console.LaunchBackend
+}
+
+func newDesk(a answerer, by schedule.Actor) *desk {
+	return &desk{Backend: a, LaunchBackend: a, by: by, close: func() {}}
 }
 
 func userName() string {

@@ -58,7 +58,7 @@ var labCommands = map[string]func(*testscript.TestScript, bool, []string){
 	"wait-file":  command("wait-file FILE TEXT", 2, (*lab).waitFile),
 	"proxy":      command("proxy (the only way to both services)", 0, (*lab).startProxy),
 	"docs":       command("docs FILE (runs its examples)", 1, (*lab).docs),
-	"signal":     command("signal INT|TERM (to the background command)", 1, (*lab).signal),
+	"signal":     command("signal INT|TERM|KILL (to the background command)", 1, (*lab).signal),
 	"json":       checkJSON,
 	"jsonenv":    jsonToEnv,
 }
@@ -402,7 +402,7 @@ func (l *lab) docs(ts *testscript.TestScript, args []string) error {
 }
 
 func (l *lab) signal(ts *testscript.TestScript, args []string) error {
-	which := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM}[args[0]]
+	which := map[string]syscall.Signal{"INT": syscall.SIGINT, "TERM": syscall.SIGTERM, "KILL": syscall.SIGKILL}[args[0]]
 	running := ts.BackgroundCmds()
 	if which == 0 || len(running) == 0 {
 		return fmt.Errorf("no signal %s, or no command to send it to", args[0])

@@ -38,6 +38,8 @@ func newProgram(stop *interrupts) *cli.Program {
 	p.Commands = []*cli.Command{
 		vmsCommand(), syncCommand(stop), pointsCommand(), verifyCommand(stop), restoreCommand(stop),
 		pruneCommand(), cleanCommand(),
+		testCommand(stop), cutoverCommand(stop), revertCommand(stop), finalizeCommand(stop), disconnectCommand(stop),
+		convertCommand(), launchesCommand(), launchSettingsCommand(),
 		runCommand(), statusCommand(), pauseCommand(), resumeCommand(), cancelCommand(), runsCommand(), logCommand(),
 		wavesCommand(), policiesCommand(), assignCommand(), markCommand(), exportCommand(), importCommand(),
 		tokenCommand(), migrateCommand(), versionCommand(), cli.HelpCommand(p),

@@ -57,12 +57,13 @@ type pointList struct {
 type listedPoint struct {
 	transfer.Point
 	Verified *transfer.PointVerification `json:"verified,omitempty"`
+	Boot     *transfer.BootProof         `json:"boot,omitempty"`
 }
 
 func newPointList(points []transfer.Point, notes map[transfer.SnapshotID]transfer.Notes) pointList {
 	l := pointList{Points: make([]listedPoint, len(points))}
 	for i, p := range points {
-		l.Points[i] = listedPoint{p, transfer.VerifiedPoint(p, notes)}
+		l.Points[i] = listedPoint{p, transfer.VerifiedPoint(p, notes), transfer.BootOf(p, notes)}
 	}
 	return l
 }
@@ -72,12 +73,23 @@ func (l pointList) Text(w io.Writer) {
 		fmt.Fprintln(w, "There is no recovery point in this account and region.")
 		return
 	}
-	t := newTable("VM", "POINT", "FROZEN", "CONFIRMED", ">DISKS", "KINDS", ">SIZE", ">BLOCKS", "VERIFIED", "STATE")
+	t := newTable("VM", "POINT", "FROZEN", "CONFIRMED", ">DISKS", "KINDS", ">SIZE", ">BLOCKS", "BOOTED", "VERIFIED", "STATE")
 	for _, p := range l.Points {
 		t.row(p.VMName, p.Cycle, timeText(p.Frozen), timeText(p.Confirmed), len(p.Disks), kindsText(p.Point),
-			bytesText(pointSize(p.Point)), blocksText(p.Point), verifiedText(p), stateText(p.Point))
+			bytesText(pointSize(p.Point)), blocksText(p.Point), bootText(p.Boot), verifiedText(p), stateText(p.Point))
 	}
 	t.write(w, "")
+}
+
+// bootText says whether the point is known to boot.
+func bootText(b *transfer.BootProof) string {
+	switch {
+	case b == nil:
+		return "-"
+	case b.OK:
+		return "yes, " + timeText(b.At)
+	}
+	return "NO, " + timeText(b.At)
 }
 
 func pointSize(p transfer.Point) (size int64) {

@@ -172,13 +172,18 @@ func (d vmDetail) Text(w io.Writer) {
 	line("path", d.Path)
 	line("trouble", d.Trouble)
 	line("policy", d.Policy)
-	line("lag", lagText(d.VMStatus))
-	line("next", nextText(d.VMStatus)+" "+d.NextWhy)
+	if d.Lifecycle.Replicates() {
+		line("lag", lagText(d.VMStatus))
+		line("next", nextText(d.VMStatus)+" "+d.NextWhy)
+	}
 	line("backlog", bytesText(d.Backlog))
 	line("forecast", durationText(d.Forecast))
 	line("interval", floorText(d.VMStatus))
 	if d.Paused {
 		line("paused", "yes "+d.PausedWhy)
+	}
+	for _, j := range d.LaunchJobs {
+		line(j.Purpose, launchLine(j))
 	}
 	if len(d.Points) > 0 {
 		t := newTable("POINT", "FROZEN", "CONFIRMED", "KIND", ">BLOCKS", ">DISKS", "STATE")
@@ -193,6 +198,18 @@ func (d vmDetail) Text(w io.Writer) {
 	}
 }
 
+// launchLine is an open launch in a line.
+func launchLine(j schedule.LaunchJob) string {
+	text := fmt.Sprintf("%s is %s %s %s", j.ID, j.State, j.Instance, j.Address)
+	if !j.Ends.IsZero() {
+		text += ", ends by itself at " + timeText(j.Ends)
+	}
+	if j.Error != "" {
+		text += ": " + j.Error
+	}
+	return text
+}
+
 // floorText is the shortest interval that the measured cycles allow.
 func floorText(v schedule.VMStatus) string {
 	if v.Floor == 0 {
@@ -204,13 +221,17 @@ func floorText(v schedule.VMStatus) string {
 }
 
 func rowState(p schedule.PointRow) string {
+	text := "complete"
 	switch {
 	case p.Suspect != "":
-		return "SUSPECT: " + p.Suspect
+		text = "SUSPECT: " + p.Suspect
 	case !p.Complete:
 		return "incomplete"
 	case !p.Verified.IsZero():
-		return "verified " + timeText(p.Verified)
+		text = "verified " + timeText(p.Verified)
 	}
-	return "complete"
+	if !p.Proved.IsZero() {
+		text += ", booted " + timeText(p.Proved)
+	}
+	return text
 }

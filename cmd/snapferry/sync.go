@@ -148,6 +148,7 @@ func (w *wire) sync(ctx context.Context, stop *interrupts, o syncOptions, names 
 		return nil, err
 	}
 	w.reapBefore(ctx, env, reader, sources)
+	w.endKnownOverdue(ctx)
 	defer stop.through(show.writer(w.std.Err))()
 	result := &syncResult{Cycles: make([]transfer.Report, len(sources))}
 	before := w.calls()

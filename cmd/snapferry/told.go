@@ -139,3 +139,29 @@ func (c hookCursor) Save(ctx context.Context, hook string, from, to int64) error
 	}
 	return err
 }
+
+// watchedLaunches tells the metrics how launch runs end.
+type watchedLaunches struct {
+	*store.DB
+	metrics *metrics.Metrics
+}
+
+var _ engine.LaunchStore = watchedLaunches{}
+
+// FinishLaunch is how a launch run ended.
+func (w watchedLaunches) FinishLaunch(ctx context.Context, run, epoch int64, end schedule.LaunchEnd) error {
+	if err := w.DB.FinishLaunch(ctx, run, epoch, end); err != nil {
+		return err
+	}
+	// What cannot be read is not counted; the run has ended all the same.
+	ended, err := w.DB.LaunchRun(ctx, run)
+	if err != nil {
+		return nil
+	}
+	var job schedule.LaunchJob
+	if ended.Job != "" {
+		job, _ = w.DB.LaunchJob(ctx, ended.Job)
+	}
+	w.metrics.ObserveLaunchEnd(ended, job)
+	return nil
+}

@@ -22,11 +22,14 @@ const wavesLong = `A wave is a named group of VMs that go together. A VM is in o
   waves set NAME VM...      make it of these VMs, or change it to them
   waves delete NAME         forget the group; its VMs stay as they are
   waves sync NAME           also pause, resume, cancel, ready-for-cutover,
-                            ready-for-test: the same for each of its VMs`
+                            ready-for-test, cancel-launch: the same for each of its VMs
+
+snapferry test, cutover, revert and finalize take --wave NAME: they begin for all
+of its VMs, or for none.`
 
 func wavesCommand() *cli.Command {
 	return &cli.Command{
-		Name: "waves", Args: "[set|delete|sync|pause|resume|cancel|ready-for-cutover|ready-for-test NAME [VM...]]", Short: "groups of VMs that go together", Long: wavesLong,
+		Name: "waves", Args: "[ACTION NAME [VM...]]", Short: "groups of VMs that go together", Long: wavesLong,
 		Examples: []string{"snapferry waves", "snapferry waves set first app01 db01 --note 'the easy ones'", "snapferry waves sync first"},
 		New: func(own, fs *pflag.FlagSet) cli.Run {
 			note := own.String("note", "", "`text` about the wave, with set")
@@ -45,7 +48,7 @@ func wavesCommand() *cli.Command {
 }
 
 // waveActions are what can be done to all VMs of a wave.
-var waveActions = []string{"sync", "pause", "resume", "cancel", "ready-for-cutover", "ready-for-test"}
+var waveActions = []string{"sync", "pause", "resume", "cancel", "ready-for-cutover", "ready-for-test", "cancel-launch"}
 
 func onWave(ctx context.Context, d *desk, action, name string, vms []string, note string) (cli.Value, error) {
 	switch {
@@ -195,11 +198,20 @@ func (l policyList) Text(w io.Writer) {
 		fmt.Fprintln(w, "There is no policy: nothing is replicated by itself. Write one under policies in the settings.")
 		return
 	}
-	t := newTable("POLICY", "WHEN", ">VMS", "FROM", "RETENTION", ">PRIORITY")
+	t := newTable("POLICY", "WHEN", ">VMS", "FROM", "RETENTION", ">PRIORITY", "PROVED BY LAUNCHING")
 	for _, p := range l.Policies {
-		t.row(p.Name, whenText(p.Policy), p.VMs, p.Origin, keepText(p.Retention), p.Priority)
+		proved := "-"
+		if p.Prove != nil {
+			proved = "every " + tookText(p.Prove.Every.Std())
+		}
+		t.row(p.Name, whenText(p.Policy), p.VMs, p.Origin, keepText(p.Retention), p.Priority, proved)
 	}
 	t.write(w, "")
+	for _, p := range l.Policies {
+		if p.ProveCost != "" {
+			fmt.Fprintf(w, "%s: proving its points costs, %s\n", p.Name, p.ProveCost)
+		}
+	}
 }
 
 func whenText(p schedule.Policy) string {

@@ -307,6 +307,9 @@ func pointRow(p transfer.Point, notes map[transfer.SnapshotID]transfer.Notes) sc
 	if v := transfer.VerifiedPoint(p, notes); v != nil && v.OK && v.Proven {
 		row.Verified = v.At
 	}
+	if b := transfer.BootOf(p, notes); b != nil && b.OK {
+		row.Proved = b.At
+	}
 	return row
 }
 

@@ -80,6 +80,10 @@ func TestAccess(t *testing.T) {
 	b.open(vmURL("vm-1004"))
 	b.do(chromedp.Evaluate(`for (const d of document.querySelectorAll("dialog")) d.setAttribute("open", "")`, nil))
 	check("dialogs")
+	b.open(vmURL(readyVM))
+	b.click(`[data-dialog=launch-cutover]`)
+	b.until(`document.querySelector("#dialog-launch-cutover [data-possible]") !== null`)
+	check("forecast")
 }
 
 // TestAuditFinds proves that the audit can fail.

@@ -7,9 +7,11 @@
 //
 //	web.go       the handler: routes, who may see, what every page has
 //	backend.go   what the pages ask
+//	launches.go  what they ask of launches, and which actions are possible when
+//	launchdoc.go a launch's document: what of it is shown, bounded
 //	static.go    embedded files and their hashed names
 //	render.go    templates and their functions
-//	words.go     states and reasons in words: what they mean, what to do
+//	words*.go    states and reasons in words: what they mean, what to do
 //	format.go    numbers with units, times
 //	chart*.go    data in, SVG coordinates out
 //	page_*.go    one page each: ask the backend, fill a view

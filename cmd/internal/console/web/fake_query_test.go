@@ -127,6 +127,8 @@ func points(v *schedule.VMStatus) []schedule.PointRow {
 			p.Suspect = "an audit found 2 blocks that CBT had not reported"
 		case 3, 7:
 			p.Verified = p.Frozen.Add(5 * time.Hour)
+		case 5:
+			p.Proved = p.Frozen.Add(2 * time.Hour)
 		}
 		for range v.Disks {
 			p.Snapshots = append(p.Snapshots, transfer.SnapshotID(fmt.Sprintf("snap-0%08x%08x", i*65537+11, len(p.Snapshots)*2654435)))
@@ -227,7 +229,7 @@ func (f *fake) Policies(context.Context) ([]schedule.PolicyRow, error) {
 		n[v.Policy]++
 	}
 	return []schedule.PolicyRow{
-		{Origin: "file", VMs: n["gold-15m"], Policy: schedule.Policy{Name: "gold-15m", Every: schedule.Duration(15 * time.Minute), TimeZone: "Europe/Berlin", Quiesce: transfer.QuiesceTry, Priority: 10,
+		{Origin: "file", VMs: n["gold-15m"], ProveCost: "1,739 tests a month of 400 VMs: 174 instance hours; prices of instances and volumes are not known here", Policy: schedule.Policy{Name: "gold-15m", Every: schedule.Duration(15 * time.Minute), TimeZone: "Europe/Berlin", Quiesce: transfer.QuiesceTry, Priority: 10, Prove: &schedule.Prove{Every: schedule.Duration(7 * 24 * time.Hour)},
 			Bandwidth: []schedule.Bandwidth{{Window: schedule.Window{Days: "mon-fri", From: "08:00", To: "18:00"}, Limit: 200e6}}, Match: []schedule.Match{{Tag: "tier:gold"}, {Folder: "/DC0/vm/prod/databases"}}}},
 		{Origin: "file", VMs: n["silver-1h"], Policy: schedule.Policy{Name: "silver-1h", Adaptive: &schedule.Adaptive{Floor: schedule.Duration(30 * time.Minute), Ceiling: schedule.Duration(4 * time.Hour)}, TimeZone: "Europe/Berlin",
 			Blackout: []schedule.Window{{Days: "sun", From: "02:00", To: "05:00"}}, Retention: transfer.Policy{Last: 6, Daily: 7, Weekly: 4, Monthly: 3}, Match: []schedule.Match{{Tag: "tier:silver"}}}},

@@ -32,6 +32,7 @@ type fake struct {
 	waveList []schedule.Wave
 	fail     error
 	asked    int // calls of VMs
+	launchSide
 }
 
 const (
@@ -65,6 +66,7 @@ func newFake(n int) *fake {
 	}
 	f.makeRuns(r)
 	f.makeHistory()
+	f.makeLaunches()
 	for i, w := range []string{"wave-1-web", "wave-2-erp", "wave-3-databases"} {
 		f.waveList = append(f.waveList, schedule.Wave{Name: w, Note: []string{"Front ends, night of 14 March", "ERP with its middleware", ""}[i]})
 	}

@@ -70,6 +70,15 @@ func span(d time.Duration) string {
 	}
 }
 
+// exact is a duration to the second up to an hour: a downtime of 3 min 50 s is
+// not one of 3 min.
+func exact(d time.Duration) string {
+	if s := int(d.Seconds()); s >= 60 && s < 3600 {
+		return pair(s/60, "min", s%60, "s")
+	}
+	return span(d)
+}
+
 func pair(a int, unitA string, b int, unitB string) string {
 	if b == 0 {
 		return fmt.Sprintf("%d %s", a, unitA)

@@ -25,7 +25,7 @@ type asKey struct{}
 
 // handler is the pages alone; who asks is in the context.
 func handler(f *fake) http.Handler {
-	return web.New(web.Config{Backend: f, Version: "1.4.0", Base: "/sf", Now: func() time.Time { return theNow }, Log: slog.New(slog.DiscardHandler),
+	return web.New(web.Config{Backend: f, Launches: f, Version: "1.4.0", Base: "/sf", Now: func() time.Time { return theNow }, Log: slog.New(slog.DiscardHandler),
 		Actor: func(r *http.Request) (schedule.Actor, bool) {
 			a, ok := r.Context().Value(asKey{}).(schedule.Actor)
 			return a, ok
@@ -121,7 +121,7 @@ func TestStrangersAreSentToLogin(t *testing.T) {
 const hostile = `<script>alert("x")</script>'"><img src=x onerror=alert(1)>`
 
 func TestForeignTextIsEscaped(t *testing.T) {
-	f := newFake(40)
+	f := newFake(70)
 	v := &f.vms[2]
 	v.Name, v.Path, v.Trouble, v.Wave, v.Policy, v.PausedWhy, v.Problem, v.NextWhy = hostile, "/DC0/"+hostile, hostile, hostile, hostile, hostile, hostile, hostile
 	v.Paused, v.Fails, v.Tags, v.Launch = true, 1, []string{hostile}, schedule.Launch{hostile: hostile}

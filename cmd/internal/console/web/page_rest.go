@@ -27,6 +27,7 @@ type wavePage struct {
 	States []tile
 	Hidden int // members that are not listed
 	Taken  []string
+	Launch *waveLaunch // nil: there is no launch side, or no member
 }
 
 func (s *server) wave(r *http.Request) (view, error) {
@@ -55,6 +56,9 @@ func (s *server) wave(r *http.Request) (view, error) {
 		if byState[state] > 0 {
 			p.States = append(p.States, tile{state, stateWords(state), byState[state]})
 		}
+	}
+	if p.Launch, err = s.waveLaunch(r.Context(), name, list.VMs); err != nil {
+		return view{}, err
 	}
 	return view{template: "wave", title: "Wave " + name, nav: "waves", poll: 10, body: p}, nil
 }

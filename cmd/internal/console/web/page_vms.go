@@ -211,6 +211,7 @@ type vmPage struct {
 	Facts    []fact
 	Settings []fact // of its launch
 	Blocked  []obstacle
+	Launched *launchPart // nil: there is no launch side
 }
 
 type fact struct{ Key, Value string }
@@ -242,8 +243,14 @@ func (s *server) vm(r *http.Request) (view, error) {
 		return view{}, err
 	}
 	p.Policies, p.Waves = offer.Policies, offer.Waves
+	if p.Launched, err = s.launchOf(r.Context(), d.VM); err != nil {
+		return view{}, err
+	}
+	if do := nextOfCutover[d.Lifecycle]; p.Launched != nil && do != "" {
+		p.Word.Do = do
+	}
 	v := view{template: "vm", title: d.Name, nav: "vms", poll: 10, body: p}
-	if d.Run != nil && d.Run.State != schedule.RunQueued {
+	if d.Run != nil && d.Run.State != schedule.RunQueued || p.Launched != nil && p.Launched.Active != nil {
 		v.poll = 2
 	}
 	return v, nil

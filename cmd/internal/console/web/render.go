@@ -24,7 +24,7 @@ type pages struct {
 }
 
 func newPages(asset func(string) string) *pages {
-	base := template.Must(template.New("base").Funcs(functions(asset)).ParseFS(sources, "templates/layout.html", "templates/parts.html", "templates/dialogs.html"))
+	base := template.Must(template.New("base").Funcs(functions(asset)).ParseFS(sources, "templates/layout.html", "templates/parts.html", "templates/dialogs.html", "templates/launchparts.html"))
 	p := &pages{byName: map[string]*template.Template{}}
 	entries, err := sources.ReadDir("templates")
 	if err != nil {
@@ -33,7 +33,7 @@ func newPages(asset func(string) string) *pages {
 	for _, e := range entries {
 		name := strings.TrimSuffix(e.Name(), ".html")
 		switch name {
-		case "layout", "parts", "dialogs":
+		case "layout", "parts", "dialogs", "launchparts":
 			continue
 		}
 		t := template.Must(template.Must(base.Clone()).ParseFS(sources, path.Join("templates", e.Name())))
@@ -58,10 +58,13 @@ func functions(asset func(string) string) template.FuncMap {
 	return template.FuncMap{
 		"asset": asset, "icon": icon, "dict": dict,
 		"size": size, "rate": rate, "span": span, "ago": ago, "clock": clock, "second": second, "minute": minute,
-		"count":  func(n any) string { return count(toInt(n)) },
+		"count": func(n any) string { return count(toInt(n)) },
+		"exact": func(d schedule.Duration) string { return exact(d.Std()) }, "took": exact,
 		"lasts":  func(d schedule.Duration) string { return span(d.Std()) },
 		"blocks": func(n int64) string { return blocks(n) },
 		"state":  stateWords, "life": lifeWords, "reason": reasonWords, "runstate": runWords, "step": stepWord, "kind": kindWord, "alarm": alarmWord, "event": eventWord,
+		"jobstate": jobWords, "purpose": purposeWord, "launchaction": launchActionWord, "launchstep": launchStepWord, "kindtone": kindTone, "kindlevel": kindLevel, "eventjob": eventJob,
+		"jobpath":   func(base, id string) string { return base + jobPath(id) },
 		"vmpath":    func(base string, id transfer.VMID) string { return base + vmPath(id) },
 		"ratelimit": func(r schedule.Rate) string { return rate(float64(r)) }, "spark": sparkline, "capacity": capacity, "seconds": seconds, "plural": plural, "pathescape": url.PathEscape, "schedule": frequency, "retention": keeps,
 	}
@@ -109,6 +112,9 @@ func plural(n any, one, many string) string {
 func vmPath(id transfer.VMID) string {
 	return "/vms/" + url.PathEscape(id.VCenter) + "/" + url.PathEscape(id.Moref)
 }
+
+// jobPath is a launch's page below Base.
+func jobPath(id string) string { return "/launches/" + url.PathEscape(id) }
 
 // dict is how a template hands several values to another.
 func dict(pairs ...any) (map[string]any, error) {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -35,9 +36,9 @@ const (
 // serve starts the real console on a fleet, with these pages in it.
 func serve(t *testing.T, f *fake) *httptest.Server {
 	t.Helper()
-	pages := web.New(web.Config{Backend: f, Version: "1.4.0", Now: func() time.Time { return theNow },
+	pages := web.New(web.Config{Backend: f, Launches: f, Version: "1.4.0", Now: func() time.Time { return theNow }, Log: slog.New(slog.DiscardHandler),
 		Actor: func(r *http.Request) (schedule.Actor, bool) { return console.ActorOf(r.Context()) }})
-	c := console.New(console.Config{Backend: f, Web: pages, Version: "1.4.0", Poll: 50 * time.Millisecond,
+	c := console.New(console.Config{Backend: f, Launches: f, Web: pages, Version: "1.4.0", Poll: 50 * time.Millisecond,
 		RateLimit: console.RateLimit{PerSecond: 1000, Burst: 1000}, // the tests are faster than people
 		Tokens: []console.Token{
 			{Name: "k.hansen", Role: schedule.RoleOperator, SHA256: sha256.Sum256([]byte(operatorToken))},

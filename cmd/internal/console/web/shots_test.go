@@ -23,6 +23,7 @@ const maxShot = 200 << 10
 
 var shots = []struct{ name, path string }{
 	{"overview", "/"}, {"vms", "/vms?sort=lag&desc=1"}, {"vm", "/vms/" + vcenter + "/vm-1003"}, {"vm-stalled", "/vms/" + vcenter + "/vm-1013"}, {"runs", "/runs"}, {"run", "/runs/84150"},
+	{"launches", "/launches?all=1"}, {"vm-launch", "/vms/" + vcenter + "/" + failedVM}, {"launch", "/launches/" + jobID(cutting)}, {"launch-failed", "/launches/" + jobID(failedVM)}, {"launch-test", "/launches/" + jobID(tested)}, {"launch-finalized", "/launches/" + jobID(finalized)},
 	{"waves", "/waves"}, {"wave", "/waves/wave-2-erp"}, {"alarms", "/alarms"}, {"events", "/events"}, {"audit", "/events?view=audit"}, {"policies", "/policies"}, {"settings", "/settings"},
 }
 
@@ -54,13 +55,21 @@ func TestScreenshots(t *testing.T) {
 		b.do(chromedp.SendKeys(`#dialog-disconnect input[name=typed]`, "files-", chromedp.ByQuery))
 		b.write("dialog-"+theme, 1440, 900)
 		b.click(`#dialog-disconnect [data-close]`)
+		b.open("/vms/" + vcenter + "/" + readyVM)
+		b.click(`[data-dialog=launch-cutover]`)
+		b.until(`document.querySelector("#dialog-launch-cutover [data-possible]") !== null`)
+		b.do(chromedp.SendKeys(`#dialog-launch-cutover input[name=typed]`, "erp-app-06", chromedp.ByQuery), chromedp.Evaluate(`document.querySelector("#dialog-launch-cutover").scrollTop = 0`, nil))
+		b.write("dialog-cutover-"+theme, 1440, 1000)
+		b.click(`#dialog-launch-cutover [data-close]`)
 		b.click(`form.who button`)
 		b.until(`document.querySelector("input[name=token]") !== null`)
 	}
 	b.signIn(operatorToken)
 	b.do(emulation.SetDeviceMetricsOverride(360, 780, 2, true))
 	b.shot("phone-overview-dark", "/", 360, 1400)
+	b.shot("phone-launch-dark", "/launches/"+jobID(failedVM), 360, 1400)
 	b.do(emulation.SetEmulatedMedia().WithFeatures([]*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: "light"}}))
+	b.shot("phone-vm-light", "/vms/"+vcenter+"/"+tested, 360, 1700)
 	b.shot("phone-vms-light", "/vms?"+url.Values{"text": {"db-prod"}}.Encode(), 360, 1400)
 }
 

@@ -21,6 +21,8 @@ const policy = "default-src 'self'; frame-ancestors 'none'; form-action 'self'; 
 // Config is what the pages need.
 type Config struct {
 	Backend Backend
+	// Launches is the launch side; nil leaves all of it out of the pages.
+	Launches Launches
 	// Actor says who asks; false sends a browser to the login page.
 	Actor func(*http.Request) (schedule.Actor, bool)
 	// Base is the path under which all is mounted, "" or "/snapferry", without
@@ -66,12 +68,16 @@ func New(c Config) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /static/{file}", a)
 	mux.HandleFunc("GET /login", s.login)
+	mux.HandleFunc("GET /launches/{id}/screenshot", s.screenshot)
+	mux.HandleFunc("GET /vms/{vcenter}/{moref}/preview", s.preview)
 	for pattern, f := range map[string]func(*http.Request) (view, error){
 		"GET /{$}":                   s.overview,
 		"GET /vms":                   s.vms,
 		"GET /vms/{vcenter}/{moref}": s.vm,
 		"GET /runs":                  s.runs,
 		"GET /runs/{id}":             s.run,
+		"GET /launches":              s.launches,
+		"GET /launches/{id}":         s.launch,
 		"GET /waves":                 s.waves,
 		"GET /waves/{name}":          s.wave,
 		"GET /alarms":                s.alarms,
@@ -102,6 +108,7 @@ type frame struct {
 	Now                       time.Time
 	Actor                     schedule.Actor
 	Operator                  bool
+	Launches                  bool // there is a launch side
 	OpenAlarms                int
 	Body                      any
 }
@@ -124,7 +131,7 @@ func (s *server) page(f func(*http.Request) (view, error)) http.Handler {
 		}
 		s.write(w, status, v.template, frame{
 			Title: v.title, Nav: v.nav, Base: s.Base, Version: s.Version, Path: r.URL.RequestURI(), Poll: v.poll,
-			Now: s.Now().UTC(), Actor: actor, Operator: actor.Role == schedule.RoleOperator, OpenAlarms: len(open), Body: v.body,
+			Now: s.Now().UTC(), Actor: actor, Operator: actor.Role == schedule.RoleOperator, Launches: s.Launches != nil, OpenAlarms: len(open), Body: v.body,
 		})
 	})
 }
@@ -135,7 +142,7 @@ type failure struct{ Heading, Text, Hint string }
 func (s *server) failed(r *http.Request, err error) (int, view) {
 	if errors.Is(err, schedule.ErrNotFound) {
 		return http.StatusNotFound, view{template: "failure", title: "Not found", body: failure{
-			"There is nothing here", "No such page, VM, run or wave is known.",
+			"There is nothing here", "No such page, VM, run, launch or wave is known.",
 			"It may have been removed, or the address is mistyped. The VM list finds VMs by part of a name."}}
 	}
 	if errors.Is(err, schedule.ErrInvalid) {

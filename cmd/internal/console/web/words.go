@@ -145,7 +145,8 @@ var alarmWords = map[schedule.AlarmKind]word{
 	schedule.AlarmLeftover: {Label: "Leftover VM snapshot", Tone: "bad"}, schedule.AlarmLeftDisk: {Label: "Leftover disk", Tone: "bad"},
 	schedule.AlarmDatastore: {Label: "Datastore low", Tone: "warn"}, schedule.AlarmAudit: {Label: "Audit mismatch", Tone: "bad"}, schedule.AlarmSuspect: {Label: "Suspect point", Tone: "bad"},
 	schedule.AlarmCertificate: {Label: "Certificate expiry", Tone: "warn"}, schedule.AlarmCredentials: {Label: "Credentials", Tone: "bad"},
-	schedule.AlarmAppliance: {Label: "Appliance down", Tone: "bad"}, schedule.AlarmQuota: {Label: "Quota", Tone: "warn"}, schedule.AlarmOther: {Label: "Other", Tone: "warn"},
+	schedule.AlarmAppliance: {Label: "Appliance down", Tone: "bad"}, schedule.AlarmQuota: {Label: "Quota", Tone: "warn"}, schedule.AlarmCutover: {Label: "Cutover failed", Tone: "bad"}, schedule.AlarmTestLeft: {Label: "Test left over", Tone: "bad"}, schedule.AlarmProof: {Label: "Boot proof failed", Tone: "bad"},
+	schedule.AlarmOther: {Label: "Other", Tone: "warn"},
 }
 
 func alarmWord(k schedule.AlarmKind) word {
@@ -167,14 +168,17 @@ func eventWord(k schedule.EventKind) word {
 		text = strings.ToUpper(text[:1]) + text[1:]
 	}
 	w := word{Label: strings.Replace(text, "Vm ", "VM ", 1), Tone: "idle"}
+	if tone := kindTone(string(k)); !strings.HasPrefix(string(k), "REPLICATION_") && tone != "idle" {
+		w.Tone = tone
+	}
 	switch k {
 	case schedule.EventRunFail, schedule.EventStalled, schedule.EventAlarm, schedule.EventApplianceDown:
 		w.Tone = "bad"
-	case schedule.EventRunEnd, schedule.EventInitialDone, schedule.EventRecovered, schedule.EventAlarmCleared, schedule.EventApplianceUp:
+	case schedule.EventRunEnd, schedule.EventInitialDone, schedule.EventRecovered, schedule.EventAlarmCleared, schedule.EventApplianceUp, schedule.EventBootProved:
 		w.Tone = "ok"
-	case schedule.EventRunStart, schedule.EventRunQueued:
+	case schedule.EventRunStart, schedule.EventRunQueued, schedule.EventLaunchQueued:
 		w.Tone = "info"
-	case schedule.EventRunTakenOver, schedule.EventRunCancelled, schedule.EventVMGone:
+	case schedule.EventRunTakenOver, schedule.EventRunCancelled, schedule.EventVMGone, schedule.EventLaunchCancelled:
 		w.Tone = "warn"
 	}
 	return w
@@ -194,6 +198,7 @@ var shapes = map[string]string{
 	"overview":  `<path d="M2 13.5h12M3.5 11V8M6.5 11V4.5M9.5 11V6.5M12.5 11V2.5"/>`,
 	"vms":       `<rect x="2" y="2.5" width="12" height="4.5" rx="1"/><rect x="2" y="9" width="12" height="4.5" rx="1"/><path d="M4.5 4.75h.1M4.5 11.25h.1"/>`,
 	"runs":      `<path d="M2 4h7M5 8h7M8 12h6"/>`,
+	"launches":  `<path d="M8 10.5V2M4.8 5.2 8 2l3.2 3.2M2.5 10v2.5a1 1 0 0 0 1 1h9a1 1 0 0 0 1-1V10"/>`,
 	"waves":     `<path d="M1.5 5.5c2-2.5 4.3-2.5 6.5 0s4.5 2.5 6.5 0M1.5 10.5c2-2.5 4.3-2.5 6.5 0s4.5 2.5 6.5 0"/>`,
 	"alarms":    `<path d="M3 12h10l-1.3-2V7a3.7 3.7 0 0 0-7.4 0v3zM6.7 14.2h2.6"/>`,
 	"events":    `<path d="M5.5 3.5h8.5M5.5 8h8.5M5.5 12.5h8.5M2.3 3.5h.1M2.3 8h.1M2.3 12.5h.1"/>`,

@@ -19,7 +19,7 @@ function apply(doc) {
   const fresh = new Map([...doc.querySelectorAll("[data-live]")].map((e) => [e.dataset.live, e]));
   for (const e of document.querySelectorAll("[data-live]")) {
     const to = fresh.get(e.dataset.live);
-    if (to && !inUse(e, to)) morph(e, to);
+    if (to && !inUse(e, to)) tail(e, () => morph(e, to));
   }
   const stale = document.querySelector("[data-stale]");
   if (stale && document.getElementById("list")) stale.hidden = keys(document) === keys(doc);
@@ -29,6 +29,14 @@ function apply(doc) {
   const which = (e) => (e ? e.dataset.log : "");
   if (which(here) !== which(there) && which(there) && !document.querySelector("dialog[open]")) location.reload();
   schedule(Number(doc.documentElement.dataset.poll || 0));
+}
+
+// tail keeps those at a log's end who are there.
+function tail(e, change) {
+  const log = () => e.querySelector("[data-tail]");
+  const old = log(), atEnd = !old || old.scrollHeight - old.scrollTop - old.clientHeight < 30;
+  change();
+  if (atEnd && log()) log().scrollTop = log().scrollHeight;
 }
 
 // inUse: rows would come or go under the pointer or the focus of a reader.
@@ -108,5 +116,6 @@ export function startLive() {
   window.addEventListener("pagehide", hush);
   window.addEventListener("pageshow", (e) => { if (e.persisted) { begin(); refresh(); } });
   for (const b of document.querySelectorAll("[data-reload]")) b.addEventListener("click", () => location.reload());
+  for (const log of document.querySelectorAll("[data-tail]")) log.scrollTop = log.scrollHeight;
   begin();
 }

@@ -42,6 +42,9 @@ const words = {
   day: (d) => `${d.getDate()} ${months[d.getMonth()]}`,
 };
 
+// fullTime is an instant with its date, as pages write it.
+export function fullTime(at) { return words.full(new Date(at)); }
+
 function write(e, kind, at) {
   const d = new Date(at);
   if (!words[kind] || isNaN(d)) return;
