@@ -146,10 +146,24 @@ func (r *run) revert(ctx context.Context) error {
 		}
 		r.log(EventSourceOn, StepSourceOn, "%s", r.job.Request.VMName)
 	}
-	if r.world.alive() || r.job.did(StepRunning) { // volumes of one that is gone may be wanted: see Discard
+	if r.world.alive() {
+		return r.awaitReverted(ctx)
+	}
+	if r.job.did(StepRunning) { // volumes of one that is gone may be wanted: see Discard
 		return nil
 	}
 	return r.step(ctx, StepClean, "remove what the cutover had made", func(ctx context.Context) error { return r.teardown(ctx, spared{}) })
+}
+
+// awaitReverted waits until EC2 shows the tag, without which the next cutover is
+// refused. The source is on by then.
+func (r *run) awaitReverted(ctx context.Context) error {
+	id := r.world.Instance.ID
+	return r.until(ctx, "mark "+id+" as reverted", r.timing.Fresh, func(ctx context.Context) (bool, string, error) {
+		shown, err := r.listInstances(ctx, ofJob(r.job.ID))
+		seen := slices.ContainsFunc(shown, func(res Resource) bool { return res.ID == id && res.Reverted })
+		return seen, "not shown with its tag by EC2", err
+	})
 }
 
 // Ending is what finalizing does beyond AWS's resources of the launch. Each can

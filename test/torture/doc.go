@@ -21,4 +21,9 @@
 // The variables SNAPFERRY_TORTURE_SEED, _TIME (a duration), _LIVES (so many
 // lives, each to its end, whatever the time) and _WORKERS (lives side by side)
 // are the same by another way. Without any the test is a short one.
+//
+// A migration has tests of its own, by the verbs that launch: its crashes are
+// not drawn but counted, since a wire between the program and both services sees
+// each call that changes something, and every one is a place to die. The short
+// run draws two of each operation, SNAPFERRY_LONG=1 has them all.
 package torture

@@ -26,6 +26,7 @@ type life struct {
 	t    *testing.T
 	bin  *program
 	led  *ledger
+	name string // of a life that is no run of torture, with how it is had again
 	seed uint64
 	rng  *rand.Rand
 	dir  string
@@ -175,8 +176,11 @@ func (l *life) failf(format string, args ...any) {
 		return
 	}
 	l.failed = true
-	l.t.Errorf("life %d (SNAPFERRY_TORTURE_SEED=%d SNAPFERRY_TORTURE_LIVES=1): %s\nwhat led there:\n%s",
-		l.seed, l.seed, fmt.Sprintf(format, args...), strings.Join(l.history, "\n"))
+	name := l.name
+	if name == "" {
+		name = fmt.Sprintf("life %d (SNAPFERRY_TORTURE_SEED=%d SNAPFERRY_TORTURE_LIVES=1)", l.seed, l.seed)
+	}
+	l.t.Errorf("%s: %s\nwhat led there:\n%s", name, fmt.Sprintf(format, args...), strings.Join(l.history, "\n"))
 }
 
 // firedNow is how often a rule fired in this run.

@@ -57,16 +57,38 @@ func readBudget(t *testing.T) budget {
 	return b
 }
 
-// build makes the binary as it is shipped, without the race detector.
+// build makes the binary as it is shipped, without the race detector; once.
 func build(t *testing.T) *program {
 	t.Helper()
-	p := &program{path: filepath.Join(t.TempDir(), "snapferry")}
+	p, err := built()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+// folder is where the binary is, for all tests.
+var folder string
+
+func TestMain(m *testing.M) {
+	var err error
+	if folder, err = os.MkdirTemp("", "torture"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	code := m.Run()
+	_ = os.RemoveAll(folder) // the system tidies its folder
+	os.Exit(code)
+}
+
+var built = sync.OnceValues(func() (*program, error) {
+	p := &program{path: filepath.Join(folder, "snapferry")}
 	if out, err := exec.Command("go", "build", "-o", p.path, "snapferry/cmd/snapferry").CombinedOutput(); err != nil {
-		t.Fatalf("build snapferry: %v\n%s", err, out)
+		return nil, fmt.Errorf("build snapferry: %w\n%s", err, out)
 	}
 	out, err := exec.Command(p.path, "help").Output()
 	if err != nil {
-		t.Fatalf("snapferry help: %v", err)
+		return nil, fmt.Errorf("snapferry help: %w", err)
 	}
 	for line := range strings.Lines(string(out)) {
 		if name := strings.Fields(line); len(name) > 0 && strings.HasPrefix(line, "  ") {
@@ -78,8 +100,8 @@ func build(t *testing.T) *program {
 			}
 		}
 	}
-	return p
-}
+	return p, nil
+})
 
 // TestTorture is the whole of it. The seed is in the log; see the package's
 // comment for how to give one.
