@@ -85,7 +85,7 @@ func TestConvertFromEndToEnd(t *testing.T) {
 	if err != nil || rep.Snapshot != "" || len(rep.Plan.Changes) == 0 || len(rep.Made) > 0 || len(w.points()[0].Conversions) > 0 {
 		t.Fatalf("dry run: %+v, %v", rep, err)
 	}
-	if l := log(t, dir); strings.Contains(l, "\nmount ") || strings.Contains(l, "chmod") {
+	if l := log(t, dir); strings.Contains(l, "\nmount-options ") || strings.Contains(l, "chmod") {
 		t.Errorf("a dry run changed the guest: %s", l)
 	}
 	rep, err = c.Run(t.Context(), point)
@@ -96,7 +96,7 @@ func TestConvertFromEndToEnd(t *testing.T) {
 		t.Errorf("report %+v", rep)
 	}
 	l := log(t, dir)
-	for _, want := range []string{"mount \"/dev/sda1\" \"/\"", "\"/etc/fstab\"", "update-initramfs", "mv \"/etc/udev/rules.d/70-persistent-net.rules\" \"/etc/udev/rules.d.before-ec2/70-persistent-net.rules\"", "umount-all\n"} {
+	for _, want := range []string{"mount-options \"noatime\" \"/dev/sda1\" \"/\"", "\"/etc/fstab\"", "update-initramfs", "mv \"/etc/udev/rules.d/70-persistent-net.rules\" \"/etc/udev/rules.d.before-ec2/70-persistent-net.rules\"", "umount-all\n"} {
 		if !strings.Contains(l, want) {
 			t.Errorf("guestfish was not told %s", want)
 		}

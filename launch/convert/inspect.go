@@ -147,19 +147,29 @@ func (s *session) mounts(ctx context.Context, f *Facts) error {
 // mountAll mounts the guest's file systems. What cannot be mounted is passed
 // over unless conversion needs it.
 func (s *session) mountAll(ctx context.Context, f Facts, readOnly bool) error {
-	command := "mount"
-	if readOnly {
-		command = "mount-ro"
+	command := []string{"mount"}
+	switch {
+	case readOnly:
+		command = []string{"mount-ro"}
+	case f.OS == "linux":
+		// Making an initramfs reads hundreds of files: the times of that would be
+		// blocks all over the disk.
+		command = []string{"mount-options", "noatime"}
 	}
-	if _, err := s.do(ctx, lookLimit, command, f.Root, "/"); err != nil {
+	mount := func(needed bool, device, path string) error {
+		name := command[0]
+		if !needed { // guestfish goes on after an error of such a command
+			name = "-" + name
+		}
+		_, err := s.do(ctx, lookLimit, name, append(slices.Clone(command[1:]), device, path)...)
+		return err
+	}
+	if err := mount(true, f.Root, "/"); err != nil {
 		return fmt.Errorf("mount the guest's root: %w", err)
 	}
 	for _, m := range f.Mounts {
-		name := "-" + command
-		if slices.Contains([]string{"/boot", "/boot/efi", "/efi", "/usr", "/var", "/etc"}, m.Path) {
-			name = command
-		}
-		if _, err := s.do(ctx, lookLimit, name, m.Device, m.Path); err != nil {
+		needed := slices.Contains([]string{"/boot", "/boot/efi", "/efi", "/usr", "/var", "/etc"}, m.Path)
+		if err := mount(needed, m.Device, m.Path); err != nil {
 			return fmt.Errorf("mount the guest's %s: %w", m.Path, err)
 		}
 	}

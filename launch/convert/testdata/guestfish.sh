@@ -30,7 +30,7 @@ while IFS= read -r line; do
 	'upload '*) changed=yes ;;
 	'sh "( '*) printf 'no end of line' ;;
 	shutdown)
-		if [ -n "$changed" ] && grep -q '^mount ' "$facts/log"; then
+		if [ -n "$changed" ] && grep -q '^mount-options ' "$facts/log"; then
 			qemu-io -f qcow2 -c 'write -P 0x77 1048576 4096' "$image" >/dev/null || fail 'write'
 		fi
 		;;
