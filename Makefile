@@ -15,6 +15,11 @@ LDFLAGS := -X main.version=$(VERSION)
 TEST_TOOLS := gcc=gcc mkfs.ext4=e2fsprogs debugfs=e2fsprogs fsck.ext4=e2fsprogs initdb=postgresql-15 chromium=chromium
 DEMO_TOOLS := mkfs.ext4=e2fsprogs debugfs=e2fsprogs fsck.ext4=e2fsprogs
 
+# What real guests need: to build their images, boot them, convert them.
+GUEST_TOOLS := mmdebstrap=mmdebstrap guestfish=libguestfs-tools qemu-img=qemu-utils qemu-nbd=qemu-utils qemu-system-x86_64=qemu-system-x86 \
+	mcopy=mtools mke2fs=e2fsprogs mkfs.vfat=dosfstools /boot/vmlinuz-*=linux-image-amd64 /usr/share/OVMF/OVMF_CODE_4M.fd=ovmf \
+	/usr/lib/*/guestfs/supermin.d/packages-xfs=libguestfs-xfs
+
 .PHONY: help
 help: ## list the targets
 	@awk -F':.*## ' '/^[a-z-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -62,15 +67,20 @@ fleet: ## two appliances on one PostgreSQL: killed, frozen, upgraded while they 
 	@build/setup $(TEST_TOOLS)
 	SNAPFERRY_FLEET=1 $(GO) test -count=1 -timeout 30m -v -run '^TestFleet$$' ./test/torture
 
+.PHONY: guests
+guests: ## a BIOS and a UEFI guest moved from QEMU to QEMU, end to end; builds them, as root; ten minutes
+	@build/setup $(GUEST_TOOLS)
+	SNAPFERRY_GUESTS=1 $(GO) test -count=1 -timeout 30m -v ./test/migrate
+
 .PHONY: console
 console: ## the service with its console, on a simulated vSphere whose VMs write; Ctrl-C ends it
 	@$(MAKE) --no-print-directory build
 	@$(BIN)/snapferry-lab console --snapferry $(BIN)/snapferry
 
 .PHONY: long
-long: ## the whole matrix, an hour of torture, minutes of each fuzz target; takes two hours
-	@build/setup $(TEST_TOOLS)
-	SNAPFERRY_LONG=1 $(GO) test -race -timeout 3h ./transfer/... ./ebs/... ./vsphere/... ./test/...
+long: ## the whole matrix, all guests, an hour of torture, minutes of each fuzz target; takes three hours
+	@build/setup $(TEST_TOOLS) $(GUEST_TOOLS)
+	SNAPFERRY_LONG=1 $(GO) test -race -timeout 3h ./transfer/... ./ebs/... ./vsphere/... ./launch/... ./test/...
 	@$(MAKE) --no-print-directory fleet
 	@$(MAKE) --no-print-directory torture TIME=1h
 	@build/fuzz 3m

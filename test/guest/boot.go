@@ -1,18 +1,15 @@
 package guest
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
-	"runtime"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -22,11 +19,15 @@ const BootLimit = 180 * time.Second
 
 // Machine is a virtual machine under QEMU.
 type Machine struct {
-	Image    string // raw
+	// Image is the disk: a raw file, or "nbd+unix:///EXPORT?socket=FILE".
+	Image    string
 	Firmware string // "bios" or "efi"
 	Bus      string // "pvscsi", as on VMware, or "nvme", as on EC2
 	NIC      string // QEMU's model; "" is vmxnet3 with pvscsi, e1000 otherwise
-	// Dir is for the serial line's log and UEFI's variables.
+	// Loader, with efi and pvscsi, is the raw file from which the firmware reads
+	// loader and kernel; "" is Image. It is not written to.
+	Loader string
+	// Dir is for the serial lines' logs and UEFI's variables.
 	Dir string
 	// Keep has the guest's writes go into Image; otherwise they are thrown away.
 	Keep bool
@@ -34,12 +35,17 @@ type Machine struct {
 	Limit time.Duration
 }
 
-// limit is how long the guest may take. SNAPFERRY_BOOT_SECONDS stands for
-// BootLimit on a machine that has other work.
+// limit is how long the guest may take.
 func (m Machine) limit() time.Duration {
 	if m.Limit > 0 {
 		return m.Limit
 	}
+	return Patience()
+}
+
+// Patience is BootLimit, or the SNAPFERRY_BOOT_SECONDS that stand for it on a
+// machine that has other work.
+func Patience() time.Duration {
 	if n, err := strconv.Atoi(os.Getenv("SNAPFERRY_BOOT_SECONDS")); err == nil && n > 0 {
 		return time.Duration(n) * time.Second
 	}
@@ -66,68 +72,12 @@ type Probe struct {
 // is up, and ends the machine. ErrNoBoot is in the error of a guest that did not
 // come up, with the end of what it said.
 func Boot(ctx context.Context, m Machine) (Probe, error) {
-	limit := m.limit()
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	runtime.LockOSThread() // the kernel takes this thread's end for ours
-	defer runtime.UnlockOSThread()
-	log := filepath.Join(m.Dir, fmt.Sprintf("serial-%s-%d.log", m.Bus, time.Now().UnixNano()))
-	args, err := m.args(log)
+	r, err := Start(m)
 	if err != nil {
 		return Probe{}, err
 	}
-	cmd := exec.CommandContext(ctx, "qemu-system-x86_64", args...)
-	var said bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &said, &said
-	// With us, also when we are killed.
-	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	cmd.WaitDelay = 5 * time.Second
-	began := time.Now()
-	if err := cmd.Start(); err != nil {
-		return Probe{}, fmt.Errorf("start QEMU: %w", err)
-	}
-	ended := make(chan struct{})
-	go func() { defer close(ended); _ = cmd.Wait() }()
-	defer func() {
-		_ = cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-ended:
-		case <-time.After(10 * time.Second):
-			_ = cmd.Process.Kill()
-			<-ended
-		}
-	}()
-	probe, err := watch(ctx, log, ended)
-	probe.Took = time.Since(began)
-	if errors.Is(err, errEnded) {
-		<-ended
-		return probe, fmt.Errorf("%w: QEMU ended: %s", ErrNoBoot, last(said.String(), 2048))
-	}
-	return probe, err
-}
-
-var errEnded = errors.New("ended")
-
-// watch reads the serial line until it tells the outcome.
-func watch(ctx context.Context, log string, ended <-chan struct{}) (Probe, error) {
-	tick := time.NewTicker(250 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		text, _ := os.ReadFile(log) // not there before QEMU made it
-		if line := ready.Find(text); line != nil && bytes.Contains(text[bytes.Index(text, line):], []byte("\n")) {
-			return parse(string(line)), nil
-		}
-		if lost.Match(text) {
-			return Probe{}, fmt.Errorf("%w: %s", ErrNoBoot, last(string(text), 1024))
-		}
-		select {
-		case <-tick.C:
-		case <-ended:
-			return Probe{}, errEnded
-		case <-ctx.Done():
-			return Probe{}, fmt.Errorf("%w: %w; it said: %s", ErrNoBoot, ctx.Err(), last(string(text), 1024))
-		}
-	}
+	defer r.End()
+	return r.Up(ctx)
 }
 
 func parse(line string) Probe {
@@ -140,9 +90,12 @@ func parse(line string) Probe {
 	return p
 }
 
-func (m Machine) args(log string) ([]string, error) {
-	args := []string{"-machine", "q35,accel=tcg", "-cpu", "max", "-smp", "2", "-m", "1024", "-display", "none", "-serial", "file:" + log,
-		"-no-reboot", "-nodefaults", "-vga", "std"}
+func (m Machine) args(console, report string) ([]string, error) {
+	// One processor: several machines run side by side on the few that there are,
+	// and a boot in emulation keeps one busy. QMP is on the standard streams.
+	args := []string{"-machine", "q35,accel=tcg,memory-backend=ram", "-object", "memory-backend-memfd,id=ram,size=768M", "-m", "768",
+		"-cpu", "max", "-smp", "1", "-display", "none",
+		"-serial", "file:" + console, "-serial", "file:" + report, "-qmp", "stdio", "-no-reboot", "-nodefaults", "-vga", "std"}
 	drive := "if=none,format=raw,cache=unsafe,file=" + strings.ReplaceAll(m.Image, ",", ",,")
 	if !m.Keep {
 		drive += ",snapshot=on"
@@ -156,7 +109,9 @@ func (m Machine) args(log string) ([]string, error) {
 			// Not every OVMF has a driver for this controller: the firmware reads
 			// loader and kernel from a copy on SATA, which the guest's initramfs
 			// has no driver for in turn.
-			args = append(args, "-drive", drive+",id=d1", "-device", "ide-hd,drive=d1,bootindex=1")
+			loader := cmp.Or(m.Loader, m.Image)
+			args = append(args, "-drive", "if=none,format=raw,cache=unsafe,snapshot=on,file="+strings.ReplaceAll(loader, ",", ",,")+",id=d1",
+				"-device", "ide-hd,drive=d1,bootindex=1")
 		}
 		if nic == "" {
 			nic = "vmxnet3"
