@@ -58,9 +58,6 @@ func (k launchWork) Launch(ctx context.Context, t engine.LaunchTask) error {
 	}
 	j.sync = func(ctx context.Context, why string) (transfer.Report, error) {
 		run, err := t.Sync(ctx, why)
-		if err == nil {
-			err = runError(run)
-		}
 		return run.Report, err
 	}
 	_, err = j.act(ctx, t.Run.Action, t.Run.Wish, known, launch.JobID(t.Run.Job))

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"snapferry/schedule"
@@ -189,23 +188,7 @@ func (db *DB) FinishLaunch(ctx context.Context, run, epoch int64, end schedule.L
 // AskCancelLaunch marks the VM's launch run that has not ended; one that is
 // still queued ends at once.
 func (db *DB) AskCancelLaunch(ctx context.Context, vm transfer.VMID, at time.Time) (run int64, ended bool, err error) {
-	err = db.write(ctx, once, func(q querier) error {
-		var state schedule.RunState
-		err := one(ctx, q, `UPDATE launch_run SET cancel = TRUE,
-			ended_ms = CASE WHEN state = $3 THEN CAST($5 AS BIGINT) ELSE NULL END,
-			state = CASE WHEN state = $3 THEN $4 ELSE state END
-			WHERE vcenter = $1 AND moref = $2 AND ended_ms IS NULL RETURNING id, state`,
-			[]any{vm.VCenter, vm.Moref, string(schedule.RunQueued), string(schedule.RunCancelled), ms(at)}, &run, &state)
-		ended = state.Ended()
-		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("it has no launch run under way: %w", schedule.ErrNotFound)
-		}
-		return err
-	})
-	if err != nil {
-		return 0, false, fmt.Errorf("cancel launch run of %s: %w", vm, err)
-	}
-	return run, ended, nil
+	return db.askCancel(ctx, "launch_run", "launch run", vm, at)
 }
 
 // LaunchRun is one launch run.
@@ -235,28 +218,14 @@ func (db *DB) LaunchRuns(ctx context.Context, query schedule.LaunchQuery) (found
 
 // launchRunsTail is a query in SQL.
 func launchRunsTail(query schedule.LaunchQuery) (tail string, args []any) {
-	where, order := []string{`TRUE`}, `id`
-	add := func(condition string, arg ...any) {
-		for _, a := range arg {
-			args = append(args, a)
-			condition = strings.Replace(condition, "?", fmt.Sprintf("$%d", len(args)), 1)
-		}
-		where = append(where, condition)
-	}
+	var c conditions
 	if query.VM != nil {
-		add(`vcenter = ? AND moref = ?`, query.VM.VCenter, query.VM.Moref)
+		c.add(`vcenter = ? AND moref = ?`, query.VM.VCenter, query.VM.Moref)
 	}
 	if query.Wave != "" {
-		add(`wave = ? AND wave <> ''`, query.Wave) // the latter names the index
+		c.add(`wave = ? AND wave <> ''`, query.Wave) // the latter names the index
 	}
-	if query.Active {
-		add(`ended_ms IS NULL`)
-		order = `+id` // is no column: see sceneQuery
-	}
-	if query.Before > 0 {
-		add(order+` < ?`, query.Before)
-	}
-	return fmt.Sprintf(`WHERE %s ORDER BY %s DESC LIMIT %d`, strings.Join(where, " AND "), order, bound(query.Limit, 50, 500)), args
+	return c.page(query.Active, query.Before, query.Limit)
 }
 
 // Provings are the newest proving run of every VM that ever had one.

@@ -70,21 +70,27 @@ func joinRun(ctx context.Context, q querier, w schedule.Wanted) (schedule.Run, e
 // AskCancel marks the VM's run that has not ended; one that is still queued
 // ends at once.
 func (db *DB) AskCancel(ctx context.Context, vm transfer.VMID, at time.Time) (run int64, ended bool, err error) {
+	return db.askCancel(ctx, "run", "run", vm, at)
+}
+
+// askCancel does so for runs and launch runs alike; what is their name for a
+// person.
+func (db *DB) askCancel(ctx context.Context, table, what string, vm transfer.VMID, at time.Time) (run int64, ended bool, err error) {
 	err = db.write(ctx, once, func(q querier) error {
 		var state schedule.RunState
-		err := one(ctx, q, `UPDATE run SET cancel = TRUE,
+		err := one(ctx, q, `UPDATE `+table+` SET cancel = TRUE,
 			ended_ms = CASE WHEN state = $3 THEN CAST($5 AS BIGINT) ELSE NULL END,
 			state = CASE WHEN state = $3 THEN $4 ELSE state END
 			WHERE vcenter = $1 AND moref = $2 AND ended_ms IS NULL RETURNING id, state`,
 			[]any{vm.VCenter, vm.Moref, string(schedule.RunQueued), string(schedule.RunCancelled), ms(at)}, &run, &state)
 		ended = state.Ended()
 		if errors.Is(err, sql.ErrNoRows) {
-			return fmt.Errorf("it has no run under way: %w", schedule.ErrNotFound)
+			return fmt.Errorf("it has no %s under way: %w", what, schedule.ErrNotFound)
 		}
 		return err
 	})
 	if err != nil {
-		return 0, false, fmt.Errorf("cancel run of %s: %w", vm, err)
+		return 0, false, fmt.Errorf("cancel %s of %s: %w", what, vm, err)
 	}
 	return run, ended, nil
 }

@@ -103,28 +103,44 @@ func (db *DB) Runs(ctx context.Context, query schedule.RunQuery) (found []schedu
 
 // runsTail is a query in SQL.
 func runsTail(query schedule.RunQuery) (tail string, args []any) {
-	where, order := []string{`TRUE`}, `id`
-	add := func(condition string, arg ...any) {
-		for _, a := range arg {
-			args = append(args, a)
-			condition = strings.Replace(condition, "?", fmt.Sprintf("$%d", len(args)), 1)
-		}
-		where = append(where, condition)
-	}
+	var c conditions
 	if query.VM != nil {
-		add(`vcenter = ? AND moref = ?`, query.VM.VCenter, query.VM.Moref)
+		c.add(`vcenter = ? AND moref = ?`, query.VM.VCenter, query.VM.Moref)
 	}
 	if query.State != "" {
-		add(`state = ?`, string(query.State))
+		c.add(`state = ?`, string(query.State))
 	}
-	if query.Active {
-		add(`ended_ms IS NULL`)
+	return c.page(query.Active, query.Before, query.Limit)
+}
+
+// conditions are what rows of a list must fulfil.
+type conditions struct {
+	where []string
+	args  []any
+}
+
+// add adds one, with a ? for each argument.
+func (c *conditions) add(condition string, args ...any) {
+	for _, a := range args {
+		c.args = append(c.args, a)
+		condition = strings.Replace(condition, "?", fmt.Sprintf("$%d", len(c.args)), 1)
+	}
+	c.where = append(c.where, condition)
+}
+
+// page is a query's tail for a page of runs, newest first: of those that have
+// not ended, if active; with IDs below before, unless it is 0.
+func (c *conditions) page(active bool, before int64, limit int) (tail string, args []any) {
+	order := `id`
+	if active {
+		c.add(`ended_ms IS NULL`)
 		order = `+id` // is no column: see sceneQuery
 	}
-	if query.Before > 0 {
-		add(order+` < ?`, query.Before)
+	if before > 0 {
+		c.add(order+` < ?`, before)
 	}
-	return fmt.Sprintf(`WHERE %s ORDER BY %s DESC LIMIT %d`, strings.Join(where, " AND "), order, bound(query.Limit, 50, 500)), args
+	where := strings.Join(append([]string{`TRUE`}, c.where...), " AND ")
+	return fmt.Sprintf(`WHERE %s ORDER BY %s DESC LIMIT %d`, where, order, bound(limit, 50, 500)), c.args
 }
 
 // bound is how many rows are returned where n were asked for.
