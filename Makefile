@@ -38,10 +38,11 @@ demo: ## replicate a VM from a simulated vSphere to a simulated AWS, restore it,
 # The packages whose tests take longest begin first, or they run alone at the end.
 SLOW := ./test/scenario ./cmd/snapferry ./cmd/internal/console/web
 
+# Collecting garbage less often takes a tenth of the CPU away (measured on test/scenario).
 .PHONY: test
 test: ## what must always pass: every package with the race detector, and the linters
 	@build/setup $(TEST_TOOLS)
-	$(GO) test -race -timeout 30m $(SLOW) ./...
+	GOGC=400 $(GO) test -race -timeout 30m $(SLOW) ./...
 	@$(MAKE) --no-print-directory lint
 
 .PHONY: lint
