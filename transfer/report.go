@@ -124,8 +124,6 @@ type Progress struct {
 	mu     sync.Mutex
 	r      Report
 	before Calls
-
-	steps  sync.Mutex // held while onStep runs
 	onStep func(Step)
 }
 
@@ -137,9 +135,8 @@ func NewProgress(now func() time.Time, calls func() Calls) *Progress {
 	return &Progress{now: now, calls: calls, before: calls(), r: Report{Started: now(), Step: StepInspect}}
 }
 
-// OnStep calls f whenever a step begins, before it does: one call at a time,
-// though the release and the seal run side by side. Set it before the cycle
-// starts.
+// OnStep calls f, from the cycle's goroutine, whenever a step begins. Set it
+// before the cycle starts.
 func (p *Progress) OnStep(f func(Step)) { p.onStep = f }
 
 // Report returns the state of now.
@@ -193,12 +190,9 @@ func (p *Progress) disk(i int, f func(*DiskReport)) {
 
 func (p *Progress) step(s Step) {
 	p.update(func(r *Report) { r.Step = s })
-	if p.onStep == nil {
-		return
+	if p.onStep != nil {
+		p.onStep(s)
 	}
-	p.steps.Lock()
-	defer p.steps.Unlock()
-	p.onStep(s)
 }
 
 func (p *Progress) alarmf(format string, args ...any) {
