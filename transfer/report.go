@@ -135,8 +135,9 @@ func NewProgress(now func() time.Time, calls func() Calls) *Progress {
 	return &Progress{now: now, calls: calls, before: calls(), r: Report{Started: now(), Step: StepInspect}}
 }
 
-// OnStep calls f, from the cycle's goroutine, whenever a step begins. Set it
-// before the cycle starts.
+// OnStep calls f whenever a step begins, before it does. Two calls may be under
+// way at once: the release runs beside the seal, and must not wait where that
+// waits. Set it before the cycle starts.
 func (p *Progress) OnStep(f func(Step)) { p.onStep = f }
 
 // Report returns the state of now.

@@ -198,14 +198,14 @@ func TestReapBesideALiveCycle(t *testing.T) {
 	s.Write(1, 2, 0, mib)
 	c.now = time.Now().Add(time.Hour) // young drafts would be left anyway
 	cycle := s.Cycle(transfer.Options{})
-	seen := 0
+	var seen atomic.Int64
 	cycle.Progress.OnStep(func(step transfer.Step) {
 		rep, err := c.reaper("appliance-1").Run(t.Context(), false)
 		if err != nil {
 			t.Errorf("at %s: %v", step, err)
 		}
 		for _, a := range rep.Things {
-			seen++
+			seen.Add(1)
 			if a.Do != transfer.DeedLeave {
 				t.Errorf("at %s: %s of %s because %q", step, a.Do, a.ID, a.Reason)
 			}
@@ -214,7 +214,7 @@ func TestReapBesideALiveCycle(t *testing.T) {
 	rep, err := cycle.Run(t.Context())
 	must(t, err)
 	s.Last = rep
-	if seen == 0 {
+	if seen.Load() == 0 {
 		t.Error("the reaper never saw anything of the cycle")
 	}
 	s.NothingLeft()
