@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,7 +102,7 @@ func (w *wire) newAlone(ctx context.Context, stop *interrupts, o launchOptions) 
 	if err != nil {
 		return nil, err
 	}
-	a := &alone{wire: w, stop: stop, o: o, show: show, book: launchBook(filepath.Join(w.cfg.StateDir, "launches"))}
+	a := &alone{wire: w, stop: stop, o: o, show: show, book: bookOf(w.cfg)}
 	if a.env, err = w.env(ctx); err != nil {
 		return nil, err
 	}
@@ -275,9 +274,7 @@ func (a *alone) plans(ctx context.Context, ks []*launching) (*launchPlans, error
 // earlier are all launches that this machine knows, for forecasts.
 func (a *alone) earlier() ([]launch.Job, error) {
 	rows, err := a.book.jobs(nil)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return launchJobs(rows)

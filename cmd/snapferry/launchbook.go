@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"snapferry/cmd/internal/config"
 	"snapferry/launch"
 	"snapferry/schedule"
 	"snapferry/transfer"
@@ -19,6 +20,11 @@ import (
 // launchBook keeps launches where no service does: a file for each in a folder
 // below the state.
 type launchBook string
+
+// bookOf is this machine's.
+func bookOf(cfg config.Config) launchBook {
+	return launchBook(filepath.Join(cfg.StateDir, "launches"))
+}
 
 func (b launchBook) file(id launch.JobID) string { return filepath.Join(string(b), string(id)+".json") }
 

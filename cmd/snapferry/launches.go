@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -38,7 +37,7 @@ With a launch's ID (job-…) its steps, events, checks and downtime are shown.`,
 				if len(args) == 1 {
 					name = args[0]
 				}
-				book := launchBook(filepath.Join(cfg.StateDir, "launches"))
+				book := bookOf(cfg)
 				d, err := openDesk(ctx, cfg, *r)
 				if err != nil && r.named() {
 					return nil, err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"time"
 
 	"snapferry/launch"
@@ -27,7 +26,7 @@ func (w *wire) endOverdue(ctx context.Context, dry bool) (over []overdueTest, er
 	if err != nil {
 		return nil, nil // said already by what looked for drafts
 	}
-	book := launchBook(filepath.Join(w.cfg.StateDir, "launches"))
+	book := bookOf(w.cfg)
 	k := &launching{cfg: w.cfg, store: store, save: book.save}
 	l, err := k.launcher()
 	if err != nil {
@@ -68,7 +67,7 @@ func (b launchBook) known(found launch.Job) *launch.Job {
 // endKnownOverdue does so before other work, where this machine's own book has
 // one; it says on stderr what it did.
 func (w *wire) endKnownOverdue(ctx context.Context) {
-	rows, err := launchBook(filepath.Join(w.cfg.StateDir, "launches")).jobs(nil)
+	rows, err := bookOf(w.cfg).jobs(nil)
 	jobs, jerr := launchJobs(rows)
 	if err = errors.Join(err, jerr); err != nil {
 		logged(ctx, "look for tests whose time is over", "error", err)
