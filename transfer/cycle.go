@@ -97,7 +97,8 @@ func (c *Cycle) run(ctx context.Context) error {
 		return err
 	}
 
-	again, err := c.finishSeals(ctx, snapshots)
+	strays := c.strays(vm)
+	again, err := c.finishSeals(ctx, snapshots, strays)
 	if err == nil && again {
 		snapshots, byDefault, err = c.cloud(ctx, vm.ID)
 	}
@@ -105,7 +106,7 @@ func (c *Cycle) run(ctx context.Context) error {
 		return err
 	}
 	defer c.closeTables()
-	c.forgetStrays(ctx, vm, snapshots)
+	c.forgetStrays(ctx, vm, snapshots, strays)
 	for {
 		err := c.round(ctx, snapshots, byDefault)
 		if !errors.As(err, new(*thaw)) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 
 	"golang.org/x/sync/errgroup"
 
@@ -16,15 +17,17 @@ import (
 // draft takes no more blocks then, and deleting it would throw a finished
 // upload away. The journal has what the seal needs, and completing twice is
 // completing once. again says that the list of snapshots is out of date.
-func (c *Cycle) finishSeals(ctx context.Context, snapshots []Snapshot) (again bool, err error) {
+//
+// So it is with the disks that the VM has no more: the point of their cycle may
+// wait for nothing else. One of those that fails does not keep the others.
+func (c *Cycle) finishSeals(ctx context.Context, snapshots []Snapshot, strays []*diskCycle) (again bool, err error) {
 	var g errgroup.Group
-	errs := make([]error, len(c.disks))
-	for i, d := range c.disks {
+	disks := slices.Concat(c.disks, strays)
+	errs := make([]error, len(disks))
+	for i, d := range disks {
 		s, journal, err := d.begunSeal(snapshots)
-		if err != nil {
-			return again, err
-		}
 		if journal == nil {
+			errs[i] = err
 			continue
 		}
 		again = true
@@ -37,7 +40,12 @@ func (c *Cycle) finishSeals(ctx context.Context, snapshots []Snapshot) (again bo
 		})
 	}
 	_ = g.Wait() // the functions return nil
-	return again, errors.Join(errs...)
+	for _, err := range errs[len(c.disks):] {
+		if err != nil {
+			c.Progress.notef("of a disk that is not replicated any more: %v", err)
+		}
+	}
+	return again, errors.Join(errs[:len(c.disks)]...)
 }
 
 // begunSeal returns the disk's journalled draft if its seal has begun and is

@@ -3,6 +3,7 @@ package transfer
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -160,10 +161,9 @@ func (d *diskCycle) forget(ctx context.Context, spec DraftSpec, state State) err
 	return d.dir.DropJournal()
 }
 
-// forgetStrays aborts the drafts of disks that the VM has no more: nobody goes
-// on with them. One whose seal has begun may yet complete, and its point with
-// it. What cannot be aborted now stays with its journal for the next cycle.
-func (c *Cycle) forgetStrays(ctx context.Context, vm VM, snapshots []Snapshot) {
+// strays are the disks that have a journal and are not in the cycle: the VM has
+// them no more, or the user leaves them out now.
+func (c *Cycle) strays(vm VM) (all []*diskCycle) {
 	found, err := c.State.Journals(vm.ID.VCenter, vm.ID.Moref)
 	if err != nil {
 		c.Progress.notef("could not look for drafts of disks that are gone: %v", err)
@@ -173,20 +173,50 @@ func (c *Cycle) forgetStrays(ctx context.Context, vm VM, snapshots []Snapshot) {
 		if json.Unmarshal(j.Header.Spec, &spec) != nil {
 			continue
 		}
-		id := SnapshotID(j.Header.Snapshot)
-		_, there := FrozenVM{VM: vm}.Disk(spec.Label.Disk)
-		begun := slices.ContainsFunc(snapshots, func(s Snapshot) bool { return s.ID == id && s.Label.Blocks >= 0 })
-		if there || begun {
-			continue
+		id := spec.Label.Disk
+		if !slices.ContainsFunc(c.disks, func(d *diskCycle) bool { return d.disk.ID == id }) {
+			all = append(all, &diskCycle{c: c, disk: Disk{ID: id, Label: spec.Label.DiskLabel}})
 		}
-		dir, err := c.dir.Disk(spec.Label.Disk.String())
-		if err == nil {
-			err = (&diskCycle{c: c, dir: dir}).forget(ctx, spec, stateOf(snapshots, id))
-		}
-		if err != nil {
-			c.Progress.notef("draft %s of %s, which the VM has no more, could not be aborted: %v", id, spec.Label.DiskLabel, err)
-			continue
-		}
-		c.Progress.notef("aborted draft %s of %s, which the VM has no more", id, spec.Label.DiskLabel)
 	}
+	return all
+}
+
+// forgetStrays aborts the drafts of disks that the VM has no more: nobody goes
+// on with them. What cannot be aborted now stays with its journal for the next
+// cycle, and so does one whose seal has begun and could not be finished.
+func (c *Cycle) forgetStrays(ctx context.Context, vm VM, snapshots []Snapshot, strays []*diskCycle) {
+	for _, d := range strays {
+		if _, there := (FrozenVM{VM: vm}).Disk(d.disk.ID); there {
+			continue
+		}
+		if err := d.forgetStray(ctx, snapshots); err != nil {
+			c.Progress.notef("the draft of %s, which the VM has no more, could not be aborted: %v", d.disk.Label, err)
+		}
+	}
+}
+
+func (d *diskCycle) forgetStray(ctx context.Context, snapshots []Snapshot) error {
+	begun, journal, err := d.begunSeal(snapshots)
+	if journal != nil {
+		d.c.Progress.notef("the seal of %s of %s, which the VM has no more, is not over", begun.ID, d.disk.Label)
+		return journal.Close()
+	}
+	if err == nil {
+		journal, err = d.dir.OpenJournal()
+	}
+	if err != nil || journal == nil {
+		return err
+	}
+	var spec DraftSpec
+	id := SnapshotID(journal.Header().Snapshot)
+	err = errors.Join(json.Unmarshal(journal.Header().Spec, &spec), journal.Close())
+	if err != nil {
+		return err
+	}
+	state := stateOf(snapshots, id)
+	if err := d.forget(ctx, spec, state); err != nil || state == Completed {
+		return err
+	}
+	d.c.Progress.notef("aborted draft %s of %s, which the VM has no more", id, d.disk.Label)
+	return nil
 }

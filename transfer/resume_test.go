@@ -3,6 +3,7 @@ package transfer_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -263,6 +264,51 @@ func TestASealThatWasCutOffIsFinished(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestTheSealOfADiskThatIsGoneIsFinished: the cycle was cut off while it sealed,
+// and then the VM loses a disk, or the user leaves it out. The point of that
+// cycle may wait for nothing but this seal.
+func TestTheSealOfADiskThatIsGoneIsFinished(t *testing.T) {
+	for name, next := range map[string]func(*rig) transfer.Options{
+		"removed":  func(r *rig) transfer.Options { r.vm.RemoveDisk(1); return transfer.Options{} },
+		"left out": func(*rig) transfer.Options { return transfer.Options{Exclude: []string{"2001"}} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, 4*mib, 2*mib)
+			r.store.SealLost = func(transfer.SnapshotID) bool { return true }
+			if _, err := r.sync(transfer.Options{}); err == nil || len(r.store.Pending()) != 2 {
+				t.Fatalf("%v, drafts %v", err, r.store.Pending())
+			}
+			theirs := r.disk(2001)
+			o := next(r)
+			r.store.SealLost = func(id transfer.SnapshotID) bool { return slices.Contains(theirs, id) }
+			if rep := r.must(o); len(r.store.Pending()) != 1 || !strings.Contains(strings.Join(rep.Notes, "; "), "not replicated any more") {
+				t.Errorf("a seal that cannot be finished: drafts %v, notes %v", r.store.Pending(), rep.Notes)
+			}
+			r.store.SealLost = nil
+			r.must(o)
+			old := r.points()[len(r.points())-1]
+			if left := r.store.Pending(); len(left) > 0 || !old.Complete || len(old.Disks) != 2 {
+				t.Errorf("drafts left: %v; the point of then: %+v", left, old)
+			}
+			if rep := r.must(o); len(rep.Notes) > 0 && name == "removed" {
+				t.Errorf("a third time: %v", rep.Notes)
+			}
+		})
+	}
+}
+
+// disk is every snapshot of the disk with this key.
+func (r *rig) disk(key int32) (ids []transfer.SnapshotID) {
+	for _, p := range r.points() {
+		for _, s := range p.Disks {
+			if s.Label.Disk.Key == key {
+				ids = append(ids, s.ID)
+			}
+		}
+	}
+	return ids
 }
 
 // A manifest that was prepared for a seal that came to nothing must not pass

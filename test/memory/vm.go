@@ -64,6 +64,13 @@ func (v *VM) AddDisk(key int32, size int64) *Disk {
 	return d
 }
 
+// RemoveDisk takes the disk with this place in the order of adding from the VM.
+func (v *VM) RemoveDisk(i int) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.disks = slices.Delete(slices.Clone(v.disks), i, i+1)
+}
+
 // Disk returns the disk with this place in the order of adding.
 func (v *VM) Disk(i int) *Disk { return v.disks[i] }
 
