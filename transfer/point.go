@@ -134,3 +134,20 @@ func Baseline(snapshots []Snapshot, disk DiskID) (base *Snapshot, why string) {
 func newer(a, b *Snapshot) bool {
 	return cmp.Or(a.Label.Frozen.Compare(b.Label.Frozen), a.Started.Compare(b.Started), cmp.Compare(a.ID, b.ID)) > 0
 }
+
+// LostDisk reports that the VM had a disk once and has it no more, as far as its
+// points tell: the newest complete one is younger than the disk's last snapshot,
+// has not the disk, and does not say that one of its name was left out. What
+// such a disk left is nothing that a delta would build on; should the disk come
+// back, it is seeded.
+func LostDisk(newest *Point, last *Snapshot) bool {
+	if newest == nil || !newest.Complete || newest.VM != last.Label.VM || !newest.Frozen.After(last.Label.Frozen) {
+		return false
+	}
+	for _, s := range newest.Disks {
+		if s.Label.Disk == last.Label.Disk || slices.Contains(s.Label.Excluded, last.Label.DiskLabel) {
+			return false
+		}
+	}
+	return true
+}

@@ -266,12 +266,12 @@ func (r *reap) half(p Point) (all []Action) {
 		switch why := cmp.Or(r.hands(p.VM, s.Label.Appliance, s.Label.Cycle), r.mayMatter(p)); {
 		case why != "":
 			a.Reason = why
-		case base == nil || base.ID == s.ID:
+		case base == nil || (base.ID == s.ID && !LostDisk(r.newest(p.VM), &s)):
 			a.Reason = "the next delta of this disk builds on it"
 		case r.isParent(s.ID):
 			a.Reason = "a draft builds on it"
 		default:
-			a.Do, a.Reason = DeedDelete, "its cycle never became a point ("+p.Missing+"), and newer ones of the disk exist"
+			a.Do, a.Reason = DeedDelete, "its cycle never became a point ("+p.Missing+"), and newer points of the VM exist"
 		}
 		all = append(all, a)
 	}
@@ -324,6 +324,15 @@ func (r *reap) lostSibling(p Point, here map[DiskID]bool) bool {
 		}
 	}
 	return false
+}
+
+// newest is the VM's newest complete point, or nil.
+func (r *reap) newest(vm VMID) *Point {
+	points := Points(r.ofVM(vm))
+	if i := slices.IndexFunc(points, func(p Point) bool { return p.Complete }); i >= 0 {
+		return &points[i]
+	}
+	return nil
 }
 
 // isParent reports that a draft builds on a snapshot.

@@ -177,6 +177,7 @@ func TestReapHalfMadePoints(t *testing.T) {
 	whole := []transfer.Snapshot{done("snap-8", "c8", 1, day), done("snap-9", "c8", 2, day)}
 	with := func(s ...transfer.Snapshot) []transfer.Snapshot { return append(s, whole...) }
 	confirmed := func(s *transfer.Snapshot) { s.Label.Confirmed = reapNow }
+	replaced := func(s *transfer.Snapshot) { s.Label.Disk.UUID = "another" }
 	busy := func(k *transfer.Alive) { k.Live[reapVM] = "a cycle runs" }
 	dead := func(k *transfer.Alive) { k.Dead = []transfer.ApplianceID{gone} }
 	for name, c := range map[string]struct {
@@ -188,6 +189,8 @@ func TestReapHalfMadePoints(t *testing.T) {
 		"complete points are not spoken of": {ebs: whole, k: alive()},
 		"a half, superseded":                {ebs: with(done("snap-1", "c1", 1, 2*day)), k: alive(), want: []verdict{{transfer.DeedDelete, "snap-1", "1 of 2 disks are there"}}},
 		"a baseline":                        {ebs: with(done("snap-1", "c9", 1, time.Hour)), k: alive(), want: []verdict{{transfer.DeedLeave, "snap-1", "the next delta"}}},
+		"of a disk that is no more":         {ebs: with(done("snap-1", "c1", 1, 2*day, replaced)), k: alive(), want: []verdict{{transfer.DeedDelete, "snap-1", "newer points of the VM"}}},
+		"of a disk that may come back":      {ebs: with(done("snap-1", "c9", 1, time.Hour, replaced)), k: alive(), want: []verdict{{transfer.DeedLeave, "snap-1", "the next delta"}}},
 		"live":                              {ebs: with(done("snap-1", "c1", 1, 2*day)), k: alive(busy), want: []verdict{{transfer.DeedLeave, "snap-1", "a cycle runs"}}},
 		"another's":                         {ebs: with(done("snap-1", "c1", 1, 2*day, ownedBy(them))), k: alive()},
 		"a dead one's":                      {ebs: with(done("snap-1", "c1", 1, 2*day, ownedBy(gone))), k: alive(dead), want: []verdict{{transfer.DeedDelete, "snap-1", "never became a point"}}},
@@ -258,10 +261,13 @@ func checkDeed(t *testing.T, a transfer.Action, before []transfer.Action, f tran
 			}
 		}
 	case transfer.DeedDelete:
-		for _, p := range transfer.Points(slices.Clone(f.EBS)) {
+		points := transfer.Points(slices.Clone(f.EBS))
+		newest := slices.IndexFunc(points, func(p transfer.Point) bool { return p.Complete && p.VM == a.VM })
+		for _, p := range points {
 			for _, s := range p.Disks {
 				base, _ := transfer.Baseline(f.EBS, s.Label.Disk)
-				if string(s.ID) == a.ID && (p.Complete || s.State != transfer.Completed || base == nil || (base.ID == s.ID && base.Label.VM == s.Label.VM)) {
+				needed := base == nil || base.ID == s.ID && base.Label.VM == s.Label.VM && (newest < 0 || !transfer.LostDisk(&points[newest], base))
+				if string(s.ID) == a.ID && (p.Complete || s.State != transfer.Completed || needed) {
 					t.Fatalf("deletes what is needed: %+v of %+v", a, p)
 				}
 			}

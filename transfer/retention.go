@@ -55,7 +55,7 @@ type Verdict struct {
 //   - the newest complete point of a VM, nor the newest that is not suspect,
 //   - a point with a snapshot that inUse says is used,
 //   - a point with a snapshot that the next draft of some disk would build on,
-//     or that a pending draft builds on,
+//     unless the VM has lost the disk, or that a pending draft builds on,
 //   - what is not complete: it may be a cycle that still runs, and is the
 //     reaper's business. The one exception is what a deletion that broke off
 //     has left (see remains).
@@ -128,7 +128,7 @@ func (r *retention) prepare() {
 			continue
 		}
 		looked[s.Label.Disk] = true
-		if base, _ := Baseline(r.all, s.Label.Disk); base != nil {
+		if base, _ := Baseline(r.all, s.Label.Disk); base != nil && !LostDisk(r.newest, base) {
 			r.needed[base.ID] = "the next delta of " + base.Label.DiskLabel + " builds on " + string(base.ID)
 		}
 	}

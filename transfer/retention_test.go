@@ -139,9 +139,17 @@ func TestRetainProtects(t *testing.T) {
 	two := func(at time.Time) []transfer.Snapshot {
 		return []transfer.Snapshot{sealedDisk("vm-1", at, 1, 2), sealedDisk("vm-1", at, 2, 2)}
 	}
+	another := func(s *transfer.Snapshot) { s.Label.Disk.UUID = "uuid-replaced" } // at the place of disk 1
+	third := func(s *transfer.Snapshot) {
+		s.Label.Disk, s.Label.DiskLabel = transfer.DiskID{Key: 2002, UUID: "uuid-3"}, "Hard disk 3"
+	}
 	newest := two(daysAgo(1))
 	of := func(more ...transfer.Snapshot) []transfer.Snapshot { return append(slices.Clone(newest), more...) }
 	gone := sealedDisk("vm-1", daysAgo(9), 3, 3)
+	leftOut := slices.Clone(newest)
+	for i := range leftOut {
+		leftOut[i].Label.Excluded = []string{"Hard disk 3"}
+	}
 	for _, tt := range []struct {
 		name   string
 		all    []transfer.Snapshot
@@ -153,7 +161,9 @@ func TestRetainProtects(t *testing.T) {
 		{"an old one goes", of(two(daysAgo(9))...), daysAgo(9), "", false, "no rule keeps it"},
 		{"newer ones are suspect", append(doubted(newest), two(daysAgo(9))...), daysAgo(9), "", true, "not suspect"},
 		{"in use", of(two(daysAgo(9))...), daysAgo(9), two(daysAgo(9))[1].ID, true, "is in use: test launch"},
-		{"the newest snapshot of a disk that is no more", of(append(two(daysAgo(9)), gone)...), daysAgo(9), "", true, "not complete"},
+		{"the newest snapshot of a disk that is left out since", append(append(two(daysAgo(9)), gone), leftOut...), daysAgo(9), "", true, "not complete"},
+		{"the last point with a disk that is no more", of(sealedDisk("vm-1", daysAgo(9), 1, 1, another)), daysAgo(9), "", false, "no rule keeps it"},
+		{"the last point with a disk that is left out since", append(slices.Clone(leftOut), sealedDisk("vm-1", daysAgo(9), 1, 1, third)), daysAgo(9), "", true, "the next delta of Hard disk 3"},
 		{"a draft builds on it", of(append(two(daysAgo(9)), sealedDisk("vm-1", daysAgo(0), 1, 2, pending, func(s *transfer.Snapshot) { s.Label.Parent = two(daysAgo(9))[0].ID }))...), daysAgo(9), "", true, "the draft"},
 		{"younger than the newest complete one", of(sealedDisk("vm-1", daysAgo(0), 1, 2)), daysAgo(0), "", true, "clean looks after it"},
 		{"what a deletion left", of(sealedDisk("vm-1", daysAgo(9), 2, 2)), daysAgo(9), "", false, "what is left of a point"},
@@ -161,7 +171,8 @@ func TestRetainProtects(t *testing.T) {
 		{"a failed one", of(sealedDisk("vm-1", daysAgo(9), 2, 2, func(s *transfer.Snapshot) { s.State = transfer.Failed })), daysAgo(9), "", true, "clean looks after it"},
 		{"twice the same disk", of(sealedDisk("vm-1", daysAgo(9), 2, 3), sealedDisk("vm-1", daysAgo(9), 2, 3, func(s *transfer.Snapshot) { s.ID += "b" })), daysAgo(9), "", true, "clean looks after it"},
 		{"what is left is in use", of(sealedDisk("vm-1", daysAgo(9), 2, 2)), daysAgo(9), two(daysAgo(9))[1].ID, true, "in use"},
-		{"what is left is a disk's newest", of(gone), daysAgo(9), "", true, "the next delta of Hard disk 3 builds on"},
+		{"what is left is of a disk that is no more", of(gone), daysAgo(9), "", false, "what is left of a point"},
+		{"what is left is the newest of a disk that is left out since", append(slices.Clone(leftOut), gone), daysAgo(9), "", true, "the next delta of Hard disk 3 builds on"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			inUse := func(id transfer.SnapshotID) (string, bool) { return "test launch", id == tt.inUse }
