@@ -43,7 +43,7 @@ func TestAway(t *testing.T) {
 	s := &site{Dir: t.TempDir(), Count: 1, Hosts: 1, Length: 300 * time.Millisecond, Jumble: true, Appl: "a"}
 	url := database.SQLite(t)
 	db := openStore(t, url)
-	policy(t, db, time.Hour)
+	policy(t, db, seldom)
 	limits(t, db, schedule.DefaultLimits())
 	off := &away{}
 	start(t, url, s, func(c *engine.Config) { off.Store = c.Store; c.Store = off })
@@ -71,7 +71,7 @@ func TestPatience(t *testing.T) {
 	s := &site{Dir: t.TempDir(), Count: 1, Hosts: 1, Length: 200 * time.Millisecond, Jumble: true, Appl: "a"}
 	url := database.SQLite(t)
 	db := openStore(t, url)
-	policy(t, db, time.Hour)
+	policy(t, db, seldom)
 	limits(t, db, schedule.DefaultLimits())
 	off := &away{}
 	start(t, url, s, func(c *engine.Config) {

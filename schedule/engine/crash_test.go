@@ -66,7 +66,7 @@ func TestKill(t *testing.T) {
 	look := sample(t, db, &sp.Site, l)
 	a := spawn(t, sp, "a")
 	spawn(t, sp, "b")
-	policy(t, db, 10*time.Minute)
+	policy(t, db, seldom)
 	eventually(t, 20*time.Second, "both copy, a at its limit", func() bool {
 		return len(heldBy(t, &sp.Site, "a")) == 3 && len(heldBy(t, &sp.Site, "b")) > 0
 	})
@@ -104,7 +104,7 @@ func TestKillAlone(t *testing.T) {
 	t.Parallel()
 	sp, db := fleet(t, database.SQLite(t), 4, time.Second)
 	limits(t, db, schedule.Limits{PerAppliance: 2})
-	policy(t, db, 10*time.Minute)
+	policy(t, db, seldom)
 	a := spawn(t, sp, "a")
 	eventually(t, 20*time.Second, "two copy", func() bool { return len(sp.Site.leftSnapshots(t)) == 2 })
 	a.signal(syscall.SIGKILL)
@@ -131,7 +131,7 @@ func TestFreeze(t *testing.T) {
 	t.Parallel()
 	sp, db := fleet(t, database.Postgres(t), 3, 1500*time.Millisecond)
 	limits(t, db, schedule.DefaultLimits())
-	policy(t, db, 10*time.Minute)
+	policy(t, db, seldom)
 	a := spawn(t, sp, "a")
 	eventually(t, 20*time.Second, "a copies all", func() bool { return len(heldBy(t, &sp.Site, "a")) == 3 })
 	a.signal(syscall.SIGSTOP)
@@ -163,7 +163,7 @@ func TestDatabaseRestart(t *testing.T) {
 	c := database.Cluster(t)
 	sp, db := fleet(t, c.Database(t), 6, 4*time.Second)
 	limits(t, db, schedule.Limits{PerAppliance: 3})
-	policy(t, db, 10*time.Minute)
+	policy(t, db, seldom)
 	spawn(t, sp, "a")
 	spawn(t, sp, "b")
 	eventually(t, 20*time.Second, "all copy", func() bool { return len(sp.Site.leftSnapshots(t)) == 6 })
@@ -224,7 +224,7 @@ func TestHandOver(t *testing.T) {
 func upgrade(t *testing.T, sp spec, db *store.DB) *child {
 	t.Helper()
 	limits(t, db, schedule.DefaultLimits())
-	policy(t, db, 10*time.Minute)
+	policy(t, db, seldom)
 	a := spawn(t, sp, "a")
 	eventually(t, 20*time.Second, "a copies", func() bool { return len(heldBy(t, &sp.Site, "a")) > 0 })
 	spawn(t, sp, "b")
@@ -258,7 +258,7 @@ func TestTakeoverTimes(t *testing.T) {
 			sp, db := fleet(t, database.Postgres(t), 2, 3*time.Second)
 			sp.Default = true
 			limits(t, db, schedule.DefaultLimits())
-			policy(t, db, 10*time.Minute)
+			policy(t, db, seldom)
 			a := spawn(t, sp, "a")
 			eventually(t, 40*time.Second, "a copies", func() bool { return len(heldBy(t, &sp.Site, "a")) == 2 })
 			spawn(t, sp, "b")

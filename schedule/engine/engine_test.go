@@ -82,7 +82,7 @@ func TestCancelPause(t *testing.T) {
 	onBoth(t, func(t *testing.T, url string) {
 		s := &site{Dir: t.TempDir(), Count: 2, Hosts: 1, Length: 2 * time.Second, Appl: "a"}
 		db := openStore(t, url)
-		policy(t, db, time.Hour)
+		policy(t, db, seldom)
 		limits(t, db, schedule.DefaultLimits())
 		h := start(t, url, s, nil)
 		eventually(t, 20*time.Second, "both copy", func() bool { return len(s.leftSnapshots(t)) == 2 })
@@ -184,7 +184,7 @@ func TestRestart(t *testing.T) {
 	onBoth(t, func(t *testing.T, url string) {
 		s := &site{Dir: t.TempDir(), Count: 4, Hosts: 2, Length: time.Second, Appl: "a"}
 		db := openStore(t, url)
-		policy(t, db, time.Hour)
+		policy(t, db, seldom)
 		limits(t, db, schedule.Limits{PerAppliance: 3})
 		h := start(t, url, s, nil)
 		eventually(t, 20*time.Second, "three copy", func() bool { return len(s.leftSnapshots(t)) == 3 })
@@ -309,7 +309,7 @@ func TestFenced(t *testing.T) {
 	onBoth(t, func(t *testing.T, url string) {
 		s := &site{Dir: t.TempDir(), Count: 1, Hosts: 1, Length: 2 * time.Second, Jumble: true, Appl: "a"}
 		db := openStore(t, url)
-		policy(t, db, time.Hour)
+		policy(t, db, seldom)
 		limits(t, db, schedule.DefaultLimits())
 		h := start(t, url, s, nil)
 		eventually(t, 20*time.Second, "it copies", func() bool { return len(s.leftSnapshots(t)) == 1 })

@@ -94,8 +94,32 @@ func tryStart(t testing.TB, url string, s *site, edit func(*engine.Config)) (*ho
 		for _, b := range r.broken {
 			t.Error(b)
 		}
+		if t.Failed() {
+			h.report(t)
+		}
 	})
 	return h, nil
+}
+
+// report says what did not go well: a test that waits for what never comes has
+// seen nothing of it.
+func (h *host) report(t testing.TB) {
+	ctx := context.Background() // the test's is over
+	all, err := h.db.Runs(ctx, schedule.RunQuery{Limit: 500})
+	for _, r := range all {
+		if r.State != schedule.RunDone {
+			t.Logf("run %d of %s is %s: %s: %s", r.ID, r.VMName, r.State, r.Reason, r.Error)
+		}
+	}
+	launches, err2 := h.db.LaunchRuns(ctx, schedule.LaunchQuery{Limit: 500})
+	for _, r := range launches {
+		if r.State != schedule.RunDone {
+			t.Logf("launch run %d (%s) of %s is %s: %s", r.ID, r.Action, r.VMName, r.State, r.Error)
+		}
+	}
+	if err := errors.Join(err, err2); err != nil {
+		t.Logf("%v", err)
+	}
 }
 
 // logger writes where the test's failure is shown.
@@ -117,6 +141,10 @@ func eventually(t testing.TB, d time.Duration, what string, f func() bool) {
 		time.Sleep(50 * time.Millisecond) // each look costs the database what an engine does
 	}
 }
+
+// seldom is an interval of which no test sees a second slot: slots lie on the
+// clock, and one of every ten minutes falls into a test now and then.
+const seldom = 90 * 24 * time.Hour
 
 // policy makes one policy the fleet's, for all VMs.
 func policy(t testing.TB, db *store.DB, every time.Duration) {

@@ -309,50 +309,65 @@ var launchCases = []launchCase{
 		while: schedule.CutOver, then: schedule.CutOver, kinds: []schedule.EventKind{schedule.EventFinalizeStart, schedule.EventFinalizeFail}},
 }
 
-// checkTold looks at the events and alarms of the cases.
+// checkTold looks at the events and alarms of the cases. A run's end is told
+// behind it.
 func checkTold(t *testing.T, db *store.DB, ids map[int]int64) {
 	t.Helper()
-	want := 0
-	for _, c := range launchCases {
-		if c.alarm != "" {
-			want++
-		}
+	wrong := []string{"nothing was looked at"}
+	for began := time.Now(); len(wrong) > 0 && time.Since(began) < 15*time.Second; time.Sleep(50 * time.Millisecond) {
+		wrong = wrongTold(t, db, ids)
 	}
-	eventually(t, 5*time.Second, "the alarms are raised", func() bool { return len(alarms(t, db, "")) == want })
+	for _, w := range wrong {
+		t.Error(w)
+	}
+}
+
+func wrongTold(t *testing.T, db *store.DB, ids map[int]int64) (wrong []string) {
+	t.Helper()
+	errorf := func(format string, args ...any) { wrong = append(wrong, fmt.Sprintf(format, args...)) }
+	raised := 0
 	kinds, told := map[transfer.VMID][]schedule.EventKind{}, map[transfer.VMID]schedule.LaunchTold{}
 	for _, e := range events(t, db) {
 		switch {
 		case e.Kind == schedule.EventLaunchQueued:
 			var d schedule.LaunchTold
 			if err := json.Unmarshal(e.Data, &d); err != nil || d.LaunchRun == 0 || e.Text != "something happened" {
-				t.Errorf("an event of the work: %+v", e)
+				errorf("an event of the work: %+v", e)
 			}
 		case strings.HasPrefix(string(e.Kind), "TEST_"), strings.HasPrefix(string(e.Kind), "CUTOVER_"), strings.HasPrefix(string(e.Kind), "REVERT_"),
 			strings.HasPrefix(string(e.Kind), "FINALIZE_"), e.Kind == schedule.EventBootProved:
 			kinds[e.VM] = append(kinds[e.VM], e.Kind)
 			var d schedule.LaunchTold
 			if err := json.Unmarshal(e.Data, &d); err != nil || e.Run != 0 || d.Wave != "w1" {
-				t.Errorf("%s has %s", e.Kind, e.Data)
+				errorf("%s has %s", e.Kind, e.Data)
 			}
 			told[e.VM] = d
 			if e.Kind == schedule.EventCutoverEnd && !strings.HasSuffix(e.Text, "1m30s after the shutdown of the source") {
-				t.Errorf("the cutover's end says %q", e.Text)
+				errorf("the cutover's end says %q", e.Text)
 			}
 		}
 	}
 	for i, c := range launchCases {
 		vm := vmID(i)
 		if c.kinds != nil && !slices.Equal(kinds[vm], c.kinds) {
-			t.Errorf("%s: events %v, want %v", c.name, kinds[vm], c.kinds)
+			errorf("%s: events %v, want %v", c.name, kinds[vm], c.kinds)
 		}
 		d := told[vm]
 		if d.LaunchRun != ids[i] || d.Action != c.action || (d.Job == "") != (c.purpose == "") {
-			t.Errorf("%s: the last event's data is %+v", c.name, d)
+			errorf("%s: the last event's data is %+v", c.name, d)
 		}
-		if c.alarm != "" && len(alarms(t, db, c.alarm+vm.String())) != 1 {
-			t.Errorf("%s: no alarm %s", c.name, c.alarm)
+		if c.alarm == "" {
+			continue
+		}
+		raised++
+		if len(alarms(t, db, c.alarm+vm.String())) != 1 {
+			errorf("%s: no alarm %s", c.name, c.alarm)
 		}
 	}
+	if n := len(alarms(t, db, "")); n != raised {
+		errorf("%d alarms, not %d", n, raised)
+	}
+	return wrong
 }
 
 // What a launch left half done is an alarm until it is gone on with or reverted.

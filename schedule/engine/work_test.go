@@ -3,6 +3,7 @@ package engine_test
 import (
 	"bufio"
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -291,7 +292,7 @@ func (r *reader) ReadAt(p []byte, _ int64) (int, error) {
 	time.Sleep(r.f.r.Length)
 	clear(p)
 	if r.f.r.Jumble {
-		p[0], p[1] = byte(rand.Int()), 1
+		binary.LittleEndian.PutUint64(p, rand.Uint64()|1) // a byte would be the one of before every now and then
 	}
 	return len(p), nil
 }
