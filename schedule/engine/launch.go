@@ -126,9 +126,7 @@ func (l *launching) prepare() (LaunchTask, error) {
 			return err
 		}
 		l.vm = vm
-		if t.Jobs, err = e.Launches.LaunchJobs(ctx, &l.run.VM, true, true, 0); err == nil {
-			t.Earlier, err = e.Launches.LaunchJobs(ctx, nil, false, true, earlierJobs)
-		}
+		t.Jobs, err = e.Launches.LaunchJobs(ctx, &l.run.VM, true, true, 0)
 		return err
 	})
 	switch {
@@ -147,10 +145,6 @@ func (l *launching) prepare() (LaunchTask, error) {
 	}
 	return t, nil
 }
-
-// earlierJobs is from how many launches forecasts are made: enough for a median,
-// few enough to be read with their documents each time.
-const earlierJobs = 30
 
 // begin moves the VM's lifecycle before the work.
 func (l *launching) begin() error {

@@ -15,8 +15,6 @@ type LaunchTask struct {
 	// Jobs are the VM's launches that are not over, newest first, whole. One
 	// whose ID is Run.Job was begun by an earlier attempt at this very run.
 	Jobs []schedule.LaunchJob
-	// Earlier are launches of any VM, whole, for forecasts.
-	Earlier []schedule.LaunchJob
 	// Save keeps a job, before anything is made that the job must know of. While
 	// the database is away it waits, until ctx or the run's ends. Its error ends
 	// the run; one that wraps ErrFenced means that this process is at its end,
