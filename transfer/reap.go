@@ -67,6 +67,7 @@ type Alive struct {
 	Dead      []ApplianceID   // declared by a person never to run again
 	Live      map[VMID]string // why a VM is not to be touched: a cycle of it runs
 	Journals  []JournaledDraft
+	Ended     []VMID // whose replication is over: no cycle goes on with a draft
 }
 
 // JournaledDraft is a draft that a journal of this machine can go on with.
@@ -231,6 +232,8 @@ func (r *reap) draft(s Snapshot) Action {
 		a.Reason = "its seal has begun: EC2 may yet complete it"
 	case journaled && r.Now.Sub(last) >= DraftTimeout:
 		a.Do, a.Reason = DeedAbort, fmt.Sprintf("nothing was put since %s, and AWS drops a draft after %v", last.UTC().Format(time.RFC3339), DraftTimeout)
+	case journaled && slices.Contains(r.Ended, s.Label.VM):
+		a.Do, a.Reason = DeedAbort, "the replication of its VM has ended"
 	case journaled:
 		a.Reason = "the next cycle goes on with it"
 	case !r.dead(s.Label.Appliance) && s.Label.Kind == Conversion && r.Now.Sub(s.Started) < ConversionGrace:

@@ -134,6 +134,7 @@ func TestReapDrafts(t *testing.T) {
 	}
 	dead := func(k *transfer.Alive) { k.Dead = []transfer.ApplianceID{gone} }
 	busy := func(k *transfer.Alive) { k.Live[reapVM] = "a cycle runs" }
+	ended := func(k *transfer.Alive) { k.Ended = []transfer.VMID{reapVM} }
 	sealing := func(s *transfer.Snapshot) { s.Label.Blocks = 3 }
 	draft := func(ago time.Duration, change ...func(*transfer.Snapshot)) transfer.Snapshot {
 		return ebsSnap("snap-1", transfer.Pending, "c1", 1, 1, ago, change...)
@@ -145,24 +146,27 @@ func TestReapDrafts(t *testing.T) {
 		k    transfer.Alive
 		want verdict
 	}{
-		"forgotten":                    {draft(time.Hour), alive(), verdict{transfer.DeedAbort, "snap-1", "no journal here"}},
-		"young":                        {draft(time.Minute), alive(), verdict{transfer.DeedLeave, "snap-1", "younger than 15m"}},
-		"of the future":                {draft(-time.Minute), alive(), verdict{transfer.DeedLeave, "snap-1", "younger"}},
-		"live":                         {draft(time.Hour), alive(busy), verdict{transfer.DeedLeave, "snap-1", "a cycle runs"}},
-		"resumable":                    {draft(2 * day), alive(journal("snap-1", 2*day)), verdict{transfer.DeedLeave, "snap-1", "goes on with it"}},
-		"resumable, put to since":      {draft(9 * day), alive(journal("snap-1", day)), verdict{transfer.DeedLeave, "snap-1", "goes on with it"}},
-		"timed out":                    {draft(4 * day), alive(journal("snap-1", 3*day)), verdict{transfer.DeedAbort, "snap-1", "nothing was put since 2026-05-03T12:00:00Z"}},
-		"its start's answer was lost":  {draft(time.Hour), alive(journal("", time.Hour)), verdict{transfer.DeedLeave, "snap-1", "goes on"}},
-		"the journal names another":    {draft(time.Hour), alive(journal("snap-2", time.Hour)), verdict{transfer.DeedAbort, "snap-1", "no journal"}},
-		"in error":                     {failed, alive(), verdict{transfer.DeedAbort, "snap-1", "checksum mismatch"}},
-		"in error, journaled":          {failed, alive(journal("snap-1", 0)), verdict{transfer.DeedAbort, "snap-1", "checksum mismatch"}},
-		"sealing":                      {draft(2*day, sealing), alive(), verdict{transfer.DeedLeave, "snap-1", "its seal has begun"}},
-		"sealing for ever":             {draft(4*day, sealing), alive(), verdict{transfer.DeedAbort, "snap-1", "does not run"}},
-		"another's":                    {draft(9*day, ownedBy(them)), alive(dead), verdict{transfer.DeedLeave, "snap-1", "them"}},
-		"another's, in error":          {ebsSnap("snap-1", transfer.Failed, "c1", 1, 1, day, ownedBy(them)), alive(dead), verdict{transfer.DeedLeave, "snap-1", "them"}},
-		"a dead one's":                 {draft(time.Minute, ownedBy(gone)), alive(dead), verdict{transfer.DeedAbort, "snap-1", "declared dead"}},
-		"a dead one's, journaled here": {draft(time.Hour, ownedBy(gone)), alive(dead, journal("snap-1", 0)), verdict{transfer.DeedLeave, "snap-1", "goes on"}},
-		"no appliance in the tags":     {draft(9*day, ownedBy("")), alive(), verdict{transfer.DeedLeave, "snap-1", "does not say"}},
+		"forgotten":                         {draft(time.Hour), alive(), verdict{transfer.DeedAbort, "snap-1", "no journal here"}},
+		"young":                             {draft(time.Minute), alive(), verdict{transfer.DeedLeave, "snap-1", "younger than 15m"}},
+		"of the future":                     {draft(-time.Minute), alive(), verdict{transfer.DeedLeave, "snap-1", "younger"}},
+		"live":                              {draft(time.Hour), alive(busy), verdict{transfer.DeedLeave, "snap-1", "a cycle runs"}},
+		"resumable":                         {draft(2 * day), alive(journal("snap-1", 2*day)), verdict{transfer.DeedLeave, "snap-1", "goes on with it"}},
+		"resumable, its VM is disconnected": {draft(2 * day), alive(journal("snap-1", day), ended), verdict{transfer.DeedAbort, "snap-1", "has ended"}},
+		"sealing, its VM is disconnected":   {draft(time.Hour, sealing), alive(journal("snap-1", 0), ended), verdict{transfer.DeedLeave, "snap-1", "its seal has begun"}},
+		"another VM is disconnected":        {draft(2 * day), alive(journal("snap-1", day), func(k *transfer.Alive) { k.Ended = []transfer.VMID{others} }), verdict{transfer.DeedLeave, "snap-1", "goes on with it"}},
+		"resumable, put to since":           {draft(9 * day), alive(journal("snap-1", day)), verdict{transfer.DeedLeave, "snap-1", "goes on with it"}},
+		"timed out":                         {draft(4 * day), alive(journal("snap-1", 3*day)), verdict{transfer.DeedAbort, "snap-1", "nothing was put since 2026-05-03T12:00:00Z"}},
+		"its start's answer was lost":       {draft(time.Hour), alive(journal("", time.Hour)), verdict{transfer.DeedLeave, "snap-1", "goes on"}},
+		"the journal names another":         {draft(time.Hour), alive(journal("snap-2", time.Hour)), verdict{transfer.DeedAbort, "snap-1", "no journal"}},
+		"in error":                          {failed, alive(), verdict{transfer.DeedAbort, "snap-1", "checksum mismatch"}},
+		"in error, journaled":               {failed, alive(journal("snap-1", 0)), verdict{transfer.DeedAbort, "snap-1", "checksum mismatch"}},
+		"sealing":                           {draft(2*day, sealing), alive(), verdict{transfer.DeedLeave, "snap-1", "its seal has begun"}},
+		"sealing for ever":                  {draft(4*day, sealing), alive(), verdict{transfer.DeedAbort, "snap-1", "does not run"}},
+		"another's":                         {draft(9*day, ownedBy(them)), alive(dead), verdict{transfer.DeedLeave, "snap-1", "them"}},
+		"another's, in error":               {ebsSnap("snap-1", transfer.Failed, "c1", 1, 1, day, ownedBy(them)), alive(dead), verdict{transfer.DeedLeave, "snap-1", "them"}},
+		"a dead one's":                      {draft(time.Minute, ownedBy(gone)), alive(dead), verdict{transfer.DeedAbort, "snap-1", "declared dead"}},
+		"a dead one's, journaled here":      {draft(time.Hour, ownedBy(gone)), alive(dead, journal("snap-1", 0)), verdict{transfer.DeedLeave, "snap-1", "goes on"}},
+		"no appliance in the tags":          {draft(9*day, ownedBy("")), alive(), verdict{transfer.DeedLeave, "snap-1", "does not say"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			check(t, transfer.Reap(transfer.Found{EBS: []transfer.Snapshot{c.s}}, c.k), []verdict{c.want})

@@ -49,6 +49,7 @@ type Reaper struct {
 	Appliance ApplianceID
 	Dead      []ApplianceID // see Alive
 	VMs       []VMID        // only what belongs to these; nil is all
+	Ended     []VMID        // see Alive
 	Now       func() time.Time
 	Cleanup   time.Duration // bounds each deed
 }
@@ -164,7 +165,7 @@ func (f Found) of(vm VMID) Found {
 // vm decides under the VM's lock, and acts. The lock is not touched where there
 // is nothing to decide.
 func (r *reaping) vm(ctx context.Context, vm VMID, f Found) {
-	k := Alive{Now: r.Now(), Appliance: r.Appliance, Dead: r.Dead, Live: map[VMID]string{}}
+	k := Alive{Now: r.Now(), Appliance: r.Appliance, Dead: r.Dead, Ended: r.Ended, Live: map[VMID]string{}}
 	if len(Reap(f, k)) == 0 {
 		return
 	}

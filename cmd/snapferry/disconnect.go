@@ -18,8 +18,9 @@ func disconnectCommand(stop *interrupts) *cli.Command {
 		Name: "disconnect", Args: "VM...", Short: "end the replication of VMs without a cutover",
 		Long: `No cycle of the VM begins any more, and one that runs is wound up: its VM
 snapshot goes. An unfinished draft in AWS goes at once, or where the service runs
-within three days. Recovery points stay until retention or a person deletes them. The source is not touched otherwise. "snapferry mark VM --as
-reconnect" begins it again where the service runs, "snapferry sync VM" elsewhere.`,
+within minutes. Recovery points stay until retention or a person deletes them. The
+source is not touched otherwise. "snapferry mark VM --as reconnect" begins it again
+where the service runs, "snapferry sync VM" elsewhere.`,
 		Examples: []string{"snapferry disconnect app01"},
 		New: func(own, fs *pflag.FlagSet) cli.Run {
 			r, s := &remote{}, newSettings(fs)

@@ -348,12 +348,14 @@ func (k *work) retention(p *schedule.Policy) (transfer.Policy, error) {
 }
 
 // Clean finds what crashes left.
-func (k *work) Clean(ctx context.Context) (transfer.ReapReport, error) {
+func (k *work) Clean(ctx context.Context, ended []transfer.VMID) (transfer.ReapReport, error) {
 	l, err := k.open(ctx)
 	if err != nil {
 		return transfer.ReapReport{}, err
 	}
-	return k.reaper(l).Run(ctx, false)
+	r := k.reaper(l)
+	r.Ended = ended
+	return r.Run(ctx, false)
 }
 
 // soon is how long before its end a certificate or a key is an alarm: time

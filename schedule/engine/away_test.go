@@ -132,6 +132,29 @@ func TestLeftovers(t *testing.T) {
 	}
 }
 
+// No cycle goes on with the draft of a VM that is disconnected.
+func TestWhatCleansUpHearsOfDisconnectedVMs(t *testing.T) {
+	t.Parallel()
+	s := &site{Dir: t.TempDir(), Count: 2, Hosts: 1, Appl: "a"}
+	url := database.SQLite(t)
+	db := openStore(t, url)
+	h := start(t, url, s, nil)
+	heard := func(want ...transfer.VMID) func() bool {
+		return func() bool {
+			ended := h.rig.ended.Load()
+			return ended != nil && slices.Equal(*ended, want)
+		}
+	}
+	eventually(t, 10*time.Second, "both are known, neither disconnected", func() bool {
+		vms, _ := db.VMs(t.Context(), "")
+		return len(vms) == 2 && heard()()
+	})
+	if err := db.SetLifecycle(t.Context(), vmID(1), schedule.Lifecycles(), schedule.Disconnected); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, 10*time.Second, "one is disconnected", heard(vmID(1)))
+}
+
 // The inventory makes VMs known, and gone, and a broken one is no reason to
 // take VMs away.
 func TestInventory(t *testing.T) {

@@ -11,7 +11,7 @@ import (
 
 // clean removes what crashes left, and raises an alarm for what stays.
 func (e *Engine) clean(ctx context.Context) error {
-	report, err := e.Work.Clean(ctx)
+	report, err := e.Work.Clean(ctx, e.ended(ctx))
 	prefix := "left/" + string(e.Appliance) + "/"
 	alarms := leftAlarms(prefix, report)
 	if err == nil && len(report.Unseen) == 0 {
@@ -22,6 +22,22 @@ func (e *Engine) clean(ctx context.Context) error {
 		e.raise(ctx, a)
 	}
 	return err
+}
+
+// ended are the VMs that are disconnected. One that is connected again a moment
+// later loses a draft at most: its next cycle begins another. While the database
+// is away there are none: what grows in vSphere must go all the same.
+func (e *Engine) ended(ctx context.Context) (ended []transfer.VMID) {
+	vms, err := e.Store.VMs(ctx, "")
+	if err != nil {
+		e.Log.Warn("the drafts of disconnected VMs stay until the database answers", "error", err)
+	}
+	for _, vm := range vms {
+		if vm.Lifecycle == schedule.Disconnected {
+			ended = append(ended, vm.ID)
+		}
+	}
+	return ended
 }
 
 // leftAlarms are the reaper's alarms as ours. Its words may change with time

@@ -34,8 +34,9 @@ type Work interface {
 	Points(ctx context.Context, vm *transfer.VMID) ([]schedule.PointRow, error)
 	// Prune deletes what the policy's retention no longer keeps.
 	Prune(ctx context.Context, vm schedule.VM, p *schedule.Policy) (deleted []transfer.CycleID, err error)
-	// Clean finds and removes what crashes left, and says what stays.
-	Clean(ctx context.Context) (transfer.ReapReport, error)
+	// Clean finds and removes what crashes left, and says what stays. The
+	// replication of some VMs has ended: no cycle goes on with their drafts.
+	Clean(ctx context.Context, ended []transfer.VMID) (transfer.ReapReport, error)
 	// Expiring lists what will stop working soon: certificates, credentials.
 	Expiring(ctx context.Context) ([]schedule.Alarm, error)
 }

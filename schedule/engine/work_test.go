@@ -97,7 +97,8 @@ type rig struct {
 	inventory atomic.Pointer[func() ([]transfer.VM, error)]
 	pruned    atomic.Int64
 	left      atomic.Pointer[transfer.ReapReport]
-	dead      sync.Map // run → Job.Dead
+	ended     atomic.Pointer[[]transfer.VMID] // of the last clean-up
+	dead      sync.Map                        // run → Job.Dead
 }
 
 func newRig(s *site) (*rig, error) {
@@ -204,7 +205,8 @@ func (r *rig) Prune(context.Context, schedule.VM, *schedule.Policy) ([]transfer.
 	return nil, nil
 }
 
-func (r *rig) Clean(context.Context) (transfer.ReapReport, error) {
+func (r *rig) Clean(_ context.Context, ended []transfer.VMID) (transfer.ReapReport, error) {
+	r.ended.Store(&ended)
 	if p := r.left.Load(); p != nil {
 		return *p, nil
 	}
