@@ -325,7 +325,7 @@ func TestRefusalsOfGroups(t *testing.T) {
 	if err := r.SavePolicy(ctx, alice, schedule.Policy{Name: "x"}); !errors.Is(err, schedule.ErrInvalid) {
 		t.Errorf("a policy without rhythm: %v", err)
 	}
-	for _, l := range []schedule.Launch{{"": "x"}, {"a b": "x"}, {"=x": "y"}, {"k": "\x00"}, {"k": "\r"}, {"k": "\xff"}, {"k": strings.Repeat("x", 16<<10+1)}} {
+	for _, l := range []schedule.Launch{{"": "x"}, {"a b": "x"}, {"=x": "y"}, {"tag. a": "x"}, {"tag.a=b": "x"}, {"tag.a\nb": "x"}, {"k": "\x00"}, {"k": "\r"}, {"k": "\xff"}, {"k": strings.Repeat("x", 16<<10+1)}} {
 		if err := r.SetLaunch(ctx, alice, id("a"), l); !errors.Is(err, schedule.ErrInvalid) {
 			t.Errorf("launch %.20q: %v", l, err)
 		}
@@ -333,10 +333,10 @@ func TestRefusalsOfGroups(t *testing.T) {
 	if err := r.SetLaunch(ctx, alice, id("b"), schedule.Launch{}); !errors.Is(err, schedule.ErrNotFound) {
 		t.Errorf("launch of nobody: %v", err)
 	}
-	if err := r.SetLaunch(ctx, alice, id("a"), schedule.Launch{"subnet": "subnet-1", "test.subnet": ""}); err != nil {
+	if err := r.SetLaunch(ctx, alice, id("a"), schedule.Launch{"subnet": "subnet-1", "test.subnet": "", "tag.Owner": "Zoë", "test.tag.billing:Kostenträger 7": "x"}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(schedule.Launch{"subnet": "subnet-1"}, r.vm("a").Launch); diff != "" {
+	if diff := cmp.Diff(schedule.Launch{"subnet": "subnet-1", "tag.Owner": "Zoë", "test.tag.billing:Kostenträger 7": "x"}, r.vm("a").Launch); diff != "" {
 		t.Error(diff)
 	}
 	if _, err := r.Pause(ctx, alice, ids("a"), "two\nlines"); !errors.Is(err, schedule.ErrInvalid) {

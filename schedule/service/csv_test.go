@@ -41,7 +41,7 @@ func TestTheTableReadsBackExactly(t *testing.T) {
 	r.gold()
 	ctx := t.Context()
 	for i, v := range awkward {
-		if err := r.SetLaunch(ctx, alice, vms[i].ID, schedule.Launch{"value": v, fmt.Sprintf("test.k%d", i): "x"}); err != nil {
+		if err := r.SetLaunch(ctx, alice, vms[i].ID, schedule.Launch{"value": v, fmt.Sprintf("test.k%d", i): "x", "tag.Cost Center:2026": "x"}); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -221,7 +221,9 @@ const (
 	maxLaunchValue = 16 << 10 // EC2 takes 16 KiB of user data
 )
 
-var launchKey = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9._-]{0,63}$`)
+// launchKey is the name of a setting, or of a tag of the user's own with the
+// characters that AWS takes; no "=", at which a --set ends its name.
+var launchKey = regexp.MustCompile(`^([A-Za-z][A-Za-z0-9._-]{0,63}|(test\.)?tag\.[\p{L}\p{N}_.:/+@-][\p{L}\p{N} _.:/+@-]{0,127})$`)
 
 // CheckLaunch refuses settings that no table can carry.
 func CheckLaunch(l schedule.Launch) error {
@@ -239,7 +241,7 @@ func CheckLaunch(l schedule.Launch) error {
 func checkSetting(key, value string) error {
 	switch {
 	case !launchKey.MatchString(key):
-		return invalid("", "there can be no launch setting %q: letters, digits, dot, dash and underscore, at most 64", key)
+		return invalid("", "there can be no launch setting %q: letters, digits, dot, dash and underscore, at most 64; behind tag. also spaces and : / + @", key)
 	case len(value) > maxLaunchValue:
 		return invalid("", "launch setting %s has %d bytes, %d is the most", key, len(value), maxLaunchValue)
 	case !isText(value, "\n\t"):
