@@ -38,12 +38,17 @@ demo: ## replicate a VM from a simulated vSphere to a simulated AWS, restore it,
 # The packages whose tests take longest begin first, or they run alone at the end.
 SLOW := ./test/scenario ./cmd/snapferry ./cmd/internal/console/web
 
-# Collecting garbage less often takes a tenth of the CPU away (measured on test/scenario).
+# Collecting garbage less often takes a tenth of the CPU away (measured on
+# test/scenario), no DWARF half of what the linker takes.
 .PHONY: test
 test: ## what must always pass: every package with the race detector, and the linters
 	@build/setup $(TEST_TOOLS)
-	GOGC=400 $(GO) test -race -timeout 30m $(SLOW) ./...
+	GOGC=400 $(GO) test -race -ldflags=-w -timeout 30m $(SLOW) ./...
 	@$(MAKE) --no-print-directory lint
+
+.PHONY: scenarios
+scenarios: ## every story of test/scenario, of which make test tells a half, without the race detector
+	$(GO) test -timeout 20m ./test/scenario
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
@@ -60,8 +65,8 @@ bench: ## rates as ratios to a bare loop in the same run, CPU per GiB, memory
 	$(GO) test -run '^$$' -bench . -benchtime $(or $(BENCHTIME),3s) ./test/bench/...
 
 .PHONY: torture
-torture: ## crashes, faults and other hands against the real binary, for TIME (240s), from SEED
-	SNAPFERRY_TORTURE_TIME=$(or $(TIME),240s) SNAPFERRY_TORTURE_SEED=$(SEED) $(GO) test -count=1 -timeout 2h -v -run '^TestTorture$$' ./test/torture
+torture: ## crashes, faults and other hands against the real binary, for TIME (240s), from SEED; then launches
+	SNAPFERRY_TORTURE_TIME=$(or $(TIME),240s) SNAPFERRY_TORTURE_SEED=$(SEED) $(GO) test -count=1 -timeout 2h -v -run '^Test(Torture|Launch)' ./test/torture
 
 .PHONY: fleet
 fleet: ## two appliances on one PostgreSQL: killed, frozen, upgraded while they work; takes minutes

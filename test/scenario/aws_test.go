@@ -122,9 +122,12 @@ func TestRequestsToAWSFail(t *testing.T) {
 		t.Run(op, func(t *testing.T) {
 			t.Parallel()
 			r := newRig(t, vcenter.VMSpec{CBT: true}, hasty)
-			for _, c := range faults {
+			for n, c := range faults {
 				if kind := c.rules[0].Kind; !long && op != "PutSnapshotBlock" && (kind == fault.Cut || kind == fault.Throttle) {
 					continue // a lost answer is the harder one, and a server's own error is treated as a throttle is
+				}
+				if underRace && !long && n%2 == 1 {
+					continue // see thin
 				}
 				r.suffer(c)
 			}

@@ -39,6 +39,7 @@ type rig struct {
 // newRig has one VM with two disks, of which some is written.
 func newRig(t *testing.T, spec vcenter.VMSpec, tune ...func(*scenario.LabOptions)) *rig {
 	t.Helper()
+	thin(t)
 	w := scenario.NewLab(t, append([]func(*scenario.LabOptions){patient}, tune...)...)
 	if spec.Name == "" {
 		spec.Name = "ill-fated"

@@ -24,6 +24,6 @@
 //
 // A migration has tests of its own, by the verbs that launch: its crashes are
 // not drawn but counted, since a wire between the program and both services sees
-// each call that changes something, and every one is a place to die. The short
-// run draws two of each operation, SNAPFERRY_LONG=1 has them all.
+// each call that changes something, and every one is a place to die. make torture
+// draws two of each operation, SNAPFERRY_LONG=1 has them all; make test none.
 package torture

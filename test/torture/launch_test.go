@@ -311,21 +311,29 @@ func (b *toll) table() string {
 	return s.String()
 }
 
+var long = os.Getenv("SNAPFERRY_LONG") != ""
+
+// inTorture leaves a test to make torture: the race detector of make test would
+// watch the lab, and not the program, which is a process of its own.
+func inTorture(t *testing.T) {
+	t.Helper()
+	if os.Getenv("SNAPFERRY_TORTURE_TIME") == "" && !long {
+		t.Skip("it is a part of make torture")
+	}
+}
+
 // TestLaunchCrashes kills the program at the calls by which a migration changes
 // something in EC2, EBS or vCenter: before the effect, and behind it before the
 // answer. What is repeated, or given up, comes to its end all the same: nothing
 // runs twice at any moment, no point is lost, and nothing is left at the end but
 // the instance and its volumes, with the source's bytes.
 //
-// A short run draws two points of each operation; SNAPFERRY_LONG=1 has them all.
+// make torture draws two points of each operation; SNAPFERRY_LONG=1 has them all.
 func TestLaunchCrashes(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it starts processes and kills them: not with -short")
-	}
+	inTorture(t)
 	t.Parallel()
 	b, bin, began := readBudget(t), build(t), time.Now()
 	book := newToll(b.seed)
-	long := os.Getenv("SNAPFERRY_LONG") != ""
 	var g sync.WaitGroup
 	g.Go(func() {
 		defer quiet{book}.over()

@@ -84,9 +84,7 @@ const (
 // TestLaunchFaults: a migration that EC2 throttles, whose answers are lost, whose
 // guest does not go, whose source does not start, whose instance does not boot.
 func TestLaunchFaults(t *testing.T) {
-	if testing.Short() {
-		t.Skip("it starts processes: not with -short")
-	}
+	inTorture(t)
 	t.Parallel()
 	bin, b := build(t), readBudget(t)
 	var g sync.WaitGroup
