@@ -259,7 +259,7 @@ func TestWaveLaunches(t *testing.T) {
 	b.signIn(operatorToken)
 	b.open("/waves/wave-2-erp")
 	b.click(`[data-dialog=launch-cutover][data-whole]`)
-	b.until(`document.querySelector("#dialog-launch-cutover [data-warn]").textContent.includes("erp-app-06 is ready for test") && document.querySelector("#dialog-launch-cutover [data-preview-box]").hidden`)
+	b.until(`document.querySelector("#dialog-launch-cutover [data-warn]").textContent.includes("erp-app-06 is ready for test") && !document.querySelector("#dialog-launch-cutover [data-preview-ask]").hidden`)
 	b.do(chromedp.SendKeys(`#dialog-launch-cutover input[name=typed]`, "wave-2-er", chromedp.ByQuery))
 	if b.goes("launch-cutover") {
 		t.Error("the button is open with a part of the name")
@@ -275,6 +275,8 @@ func TestWaveLaunches(t *testing.T) {
 	f.mu.Unlock()
 	b.open("/waves/wave-2-erp")
 	b.click(`[data-dialog=launch-cutover][data-whole]`)
+	b.click(`#dialog-launch-cutover [data-preview-ask]`)
+	b.until(`document.querySelectorAll("#dialog-launch-cutover [data-preview-place] tbody tr").length === 7 && document.querySelector("#dialog-launch-cutover .forecast").textContent.includes("6 min 39 s")`)
 	b.do(chromedp.SendKeys(`#dialog-launch-cutover input[name=typed]`, "wave-2-erp"+kb.Enter, chromedp.ByQuery))
 	b.until(`document.querySelector("#status").textContent === "Cutover queued for All 7 VMs of the wave wave-2-erp"`)
 	b.until(`document.querySelectorAll('[data-live="wave-launches"] tbody tr').length === 7 && document.querySelector('[data-live="wave-offers"]').textContent === "Cancel launch runs…"`)

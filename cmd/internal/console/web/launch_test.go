@@ -14,7 +14,9 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -132,7 +134,7 @@ func TestLaunchesEscapeForeignText(t *testing.T) {
 	seen := 0
 	for _, runs := range [][]schedule.LaunchRun{{run}, {failed}} {
 		f.launches = runs
-		for _, path := range []string{"/launches", "/launches?all=1", "/launches/" + url.PathEscape(hostile), vmURL(failedVM), "/waves/" + url.PathEscape(hostile), vmURL(failedVM) + "/preview?action=cutover", "/vms?text=script"} {
+		for _, path := range []string{"/launches", "/launches?all=1", "/launches/" + url.PathEscape(hostile), vmURL(failedVM), "/waves/" + url.PathEscape(hostile), vmURL(failedVM) + "/preview?action=cutover", "/waves/" + url.PathEscape(hostile) + "/preview?action=cutover", "/vms?text=script"} {
 			resp, body := get(t, h, schedule.RoleOperator, path)
 			if resp.StatusCode != 200 {
 				t.Errorf("%s: status %d", path, resp.StatusCode)
@@ -357,6 +359,63 @@ func TestPreview(t *testing.T) {
 	if resp, _ := get(t, h, schedule.RoleOperator, "/vms/x/y/preview?action=test"); resp.StatusCode != 404 {
 		t.Errorf("an unknown VM: status %d", resp.StatusCode)
 	}
+}
+
+// TestWavePreview: every member is looked at, and the wave is down as long as the
+// one that is down longest.
+func TestWavePreview(t *testing.T) {
+	f := newFake(70)
+	h := handler(f)
+	path := "/waves/wave-2-erp/preview?action="
+	for role, want := range map[schedule.Role]int{"": 401, schedule.RoleViewer: 403, schedule.RoleOperator: 200} {
+		resp, body := get(t, h, role, path+"cutover")
+		if resp.StatusCode != want || strings.Count(body, "6 min 39 s") != map[bool]int{true: 8}[want == 200] {
+			t.Errorf("as %q: status %d, %d forecasts", role, resp.StatusCode, strings.Count(body, "6 min 39 s"))
+		}
+	}
+	var asked atomic.Int64
+	f.preview = func(_ context.Context, a schedule.LaunchAction, w schedule.LaunchWish) (schedule.LaunchPreview, error) {
+		p := schedule.LaunchPreview{Action: a, Downtime: schedule.Duration(time.Minute), ToLaunch: schedule.Duration(30 * time.Second)}
+		switch asked.Add(1) {
+		case 1:
+			p.Problem, p.Hint = "there is <no> subnet", "set subnet"
+		case 2:
+			return p, errors.New("dial tcp: no route")
+		case 3:
+			p.Downtime = schedule.Duration(5 * time.Minute)
+		}
+		return p, nil
+	}
+	_, body := get(t, h, schedule.RoleOperator, path+"cutover&forceOff=on")
+	for _, want := range []string{"2 of 7 VMs would be refused", "there is &lt;no&gt; subnet", "set subnet", "no route", "Longest down in total</dt><dd>5 min", "Not every step"} {
+		if !strings.Contains(body, want) {
+			t.Errorf("it does not say %q: %s", want, body)
+		}
+	}
+	for path, want := range map[string]int{path + "dance": 422, "/waves/none/preview?action=test": 404} {
+		if resp, body := get(t, h, schedule.RoleOperator, path); resp.StatusCode != want || !strings.Contains(body, "could not be looked at") {
+			t.Errorf("%s: status %d: %s", path, resp.StatusCode, body)
+		}
+	}
+}
+
+// TestWavePreviewRunsOutOfTime: what was looked at is shown all the same.
+func TestWavePreviewRunsOutOfTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := newFake(70)
+		var asked atomic.Int64
+		f.preview = func(ctx context.Context, a schedule.LaunchAction, _ schedule.LaunchWish) (schedule.LaunchPreview, error) {
+			if asked.Add(1) > 2 {
+				<-ctx.Done()
+				return schedule.LaunchPreview{}, ctx.Err()
+			}
+			return schedule.LaunchPreview{Action: a, Downtime: schedule.Duration(time.Minute)}, nil
+		}
+		resp, body := get(t, handler(f), schedule.RoleOperator, "/waves/wave-2-erp/preview?action=cutover")
+		if resp.StatusCode != 200 || strings.Count(body, "<tr>") != 3 || !strings.Contains(body, "too short to look at 5 more") {
+			t.Errorf("status %d: %s", resp.StatusCode, body)
+		}
+	})
 }
 
 // TestWaveNamesWhoCannot: one member that cannot keeps a wave from beginning.

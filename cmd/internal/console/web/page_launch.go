@@ -161,16 +161,7 @@ func (p previewPage) Possible() bool { return p.Failed == "" && p.Problem == "" 
 
 // preview answers a dialog with the dry run of its action.
 func (s *server) preview(w http.ResponseWriter, r *http.Request) {
-	actor, ok := s.Actor(r)
-	switch {
-	case !ok:
-		http.Error(w, "sign in first", http.StatusUnauthorized)
-		return
-	case actor.Role != schedule.RoleOperator:
-		http.Error(w, "this takes the role operator", http.StatusForbidden)
-		return
-	case s.Launches == nil:
-		http.NotFound(w, r)
+	if !s.mayPreview(w, r) {
 		return
 	}
 	var p previewPage
@@ -192,6 +183,22 @@ func (s *server) preview(w http.ResponseWriter, r *http.Request) {
 	}
 	bound(&p)
 	s.write(w, status, "preview", p)
+}
+
+// mayPreview answers those who may not see a dry run.
+func (s *server) mayPreview(w http.ResponseWriter, r *http.Request) bool {
+	actor, ok := s.Actor(r)
+	switch {
+	case !ok:
+		http.Error(w, "sign in first", http.StatusUnauthorized)
+	case actor.Role != schedule.RoleOperator:
+		http.Error(w, "this takes the role operator", http.StatusForbidden)
+	case s.Launches == nil:
+		http.NotFound(w, r)
+	default:
+		return true
+	}
+	return false
 }
 
 func previewStatus(err error) int {

@@ -70,6 +70,7 @@ func New(c Config) http.Handler {
 	mux.HandleFunc("GET /login", s.login)
 	mux.HandleFunc("GET /launches/{id}/screenshot", s.screenshot)
 	mux.HandleFunc("GET /vms/{vcenter}/{moref}/preview", s.preview)
+	mux.HandleFunc("GET /waves/{name}/preview", s.previewWave)
 	for pattern, f := range map[string]func(*http.Request) (view, error){
 		"GET /{$}":                   s.overview,
 		"GET /vms":                   s.vms,

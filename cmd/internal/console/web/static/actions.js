@@ -3,7 +3,7 @@
 import { call, tell, base } from "./api.js";
 import { refresh } from "./live.js";
 import { selected, clearSelection } from "./list.js";
-import { wishOf, preview, clearPreview, stopPreview, holds } from "./launch.js";
+import { wishOf, preview, clearPreview, stopPreview, mustLook, holds } from "./launch.js";
 import { fullTime } from "./time.js";
 
 const marks = ["ready-for-cutover", "ready-for-test", "disconnect", "reconnect"];
@@ -12,11 +12,11 @@ const done = {
   "launch-test": "Test queued for", "launch-test-done": "End of the test queued for", "launch-cutover": "Cutover queued for", "launch-revert": "Revert queued for", "launch-discard": "Deletion queued of the reverted instance of", "launch-finalize": "Finalize queued for", "launch-cancel": "Cancelling the launch run of",
   "ready-for-cutover": "Ready for cutover:", "ready-for-test": "Ready for test:", disconnect: "Disconnected", reconnect: "Reconnected",
 };
-let target = null; // {vms: [{id, name}], wave: name when all of it is meant, preview: where the dry run of one VM is}
+let target = null; // {vms: [{id, name}], wave: name when all of it is meant, preview: where the dry run of it is}
 
 function targetOf(button) {
   const wave = document.querySelector("[data-wave]");
-  if (button.hasAttribute("data-whole")) return { vms: [], wave: wave.dataset.wave, count: Number(wave.dataset.count), warning: button.dataset.warning };
+  if (button.hasAttribute("data-whole")) return { vms: [], wave: wave.dataset.wave, count: Number(wave.dataset.count), warning: button.dataset.warning, preview: `${base}/waves/${encodeURIComponent(wave.dataset.wave)}/preview` };
   if (button.closest("[data-bulk]")) return { vms: selected() };
   const self = button.closest("[data-self]");
   if (self) return { vms: [{ id: self.dataset.vm, name: self.dataset.name }], preview: self.dataset.preview };
@@ -51,7 +51,7 @@ function fill(dialog, key) {
     dialog.querySelector("[data-typed-name]").textContent = nameOf(target);
     typed.oninput = () => gate(dialog);
   }
-  clearPreview(dialog, target.preview);
+  clearPreview(dialog, target.preview, !target.wave);
   const select = dialog.querySelector("select[data-options]");
   if (select) options(select, key);
   const wave = document.querySelector("[data-wave]");
@@ -173,7 +173,7 @@ export function startActions() {
       fill(dialog, opener.dataset.dialog);
       gate(dialog);
       dialog.showModal();
-      if (dialog.querySelector("[data-preview-box=auto]")) look(dialog);
+      if (mustLook(dialog)) look(dialog);
       return;
     }
     const close = e.target.closest("[data-close]");
@@ -185,8 +185,8 @@ export function startActions() {
   document.addEventListener("change", (e) => {
     const dialog = e.target.closest("dialog");
     if (!dialog || e.target.name === "typed") return;
-    if (dialog.querySelector("[data-preview-box=auto]")) look(dialog);
-    else if (dialog.querySelector("[data-preview-box]")) clearPreview(dialog, target.preview);
+    if (mustLook(dialog)) look(dialog);
+    else if (dialog.querySelector("[data-preview-box]")) clearPreview(dialog, target.preview, !target.wave);
   });
   for (const d of document.querySelectorAll("dialog")) d.addEventListener("close", stopPreview);
   document.addEventListener("submit", (e) => {

@@ -22,13 +22,15 @@ export function stopPreview() {
   asking = null;
 }
 
-// clearPreview readies a dialog; where its target is one VM it can be asked for.
-export function clearPreview(dialog, where) {
+// clearPreview readies a dialog. Where its target is one VM or a wave the dry run
+// can be asked for; that of one VM may be a condition, and then is must.
+export function clearPreview(dialog, where, must) {
   const box = dialog.querySelector("[data-preview-box]");
   stopPreview();
   if (!box) return;
   box.hidden = !where;
   box.dataset.state = "none";
+  box.toggleAttribute("data-free", !must);
   box.querySelector("[data-preview-place]").replaceChildren();
   box.querySelector("[data-preview-wait]").hidden = true;
   const ask = box.querySelector("[data-preview-ask]");
@@ -36,10 +38,15 @@ export function clearPreview(dialog, where) {
   ask.textContent = "Show what it would do";
 }
 
+const conditional = (dialog) => dialog.querySelector("[data-preview-box=auto]:not([data-free])");
+
+// mustLook: the dry run is a condition of what the dialog does.
+export const mustLook = (dialog) => conditional(dialog) !== null;
+
 // holds says what a dry run keeps from happening: "wait" until it is there, "no"
 // where it says that the action would be refused.
 export function holds(dialog) {
-  const box = dialog.querySelector("[data-preview-box=auto]");
+  const box = conditional(dialog);
   if (!box || box.hidden || box.dataset.state === "possible") return "";
   return box.dataset.state === "refused" ? "no" : "wait";
 }
