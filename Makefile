@@ -46,7 +46,7 @@ TEST_ENV := GOGC=400 GORACE=atexit_sleep_ms=50
 .PHONY: test
 test: ## what must always pass: every package with the race detector, and the linters
 	@build/setup $(TEST_TOOLS)
-	$(TEST_ENV) $(GO) test -race -ldflags=-w -p 3 -timeout 30m $(SLOW) ./...
+	$(TEST_ENV) $(GO) test -race -ldflags=-w -timeout 30m $(SLOW) ./...
 	@$(MAKE) --no-print-directory lint
 
 .PHONY: scenarios

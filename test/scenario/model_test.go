@@ -211,6 +211,9 @@ func TestResetBecomesACompare(t *testing.T) {
 
 // TestTheAccountBeginsToEncrypt: a seed anew, in which no block is absent.
 func TestTheAccountBeginsToEncrypt(t *testing.T) {
+	if underRace && !long {
+		t.Skip("a GiB of puts: make scenarios has it")
+	}
 	everywhere(t, func(t *testing.T, w *scenario.World) {
 		s := scenario.Tell(t, w, scenario.Disk{Size: mib})
 		s.Write(0, 1, 0, 1000)

@@ -224,9 +224,20 @@ func (b *tab) open(path string) {
 	b.do(chromedp.Navigate(b.base + path))
 }
 
+// click presses the mouse on what selector finds. A page that refreshes itself
+// between the look and the press has another node there: then both once more,
+// since nothing was pressed.
 func (b *tab) click(selector string) {
 	b.t.Helper()
-	b.do(chromedp.Click(selector, chromedp.ByQuery, chromedp.NodeVisible))
+	for try := 1; ; try++ {
+		err := chromedp.Run(b.ctx, chromedp.Click(selector, chromedp.ByQuery, chromedp.NodeVisible))
+		if err == nil {
+			return
+		}
+		if !strings.Contains(err.Error(), "Could not find node with given id") || try == 10 {
+			b.fatal(err)
+		}
+	}
 }
 
 func (b *tab) keys(text string) {
