@@ -10,6 +10,7 @@ import (
 
 	"snapferry/cmd/internal/cli"
 	"snapferry/cmd/internal/config"
+	"snapferry/launch/convert"
 	"snapferry/transfer"
 )
 
@@ -25,7 +26,8 @@ what the next sync goes on with, and what belongs to other appliances is left
 alone. A file of a virtual disk is never deleted, nor a recovery point.
 
 Tests whose time is over are ended, too; where no service runs, nothing else does
-that but sync and the launch verbs when they start.
+that but sync and the launch verbs when they start. What a conversion left on this
+machine goes, its programs included.
 
 sync does the same for its own VMs when it starts. clean serves for the rest, and
 for an appliance that never returns: --appliance ID --dead. That is a promise
@@ -65,7 +67,8 @@ func cleanCommand() *cli.Command {
 				}
 				report, err := r.Run(ctx, o.dryRun)
 				over, oerr := w.endOverdue(ctx, o.dryRun)
-				return cleanResult{report, over}, errors.Join(err, oerr)
+				swept, serr := convert.Sweep(convertFolder(w.cfg), o.dryRun)
+				return cleanResult{report, over, swept}, errors.Join(err, oerr, serr)
 			}
 		},
 	}
@@ -80,7 +83,8 @@ func (s *settings) devices(fs *pflag.FlagSet) {
 // cleanResult is the result of clean.
 type cleanResult struct {
 	transfer.ReapReport
-	Tests []overdueTest `json:"overdueTests,omitempty"`
+	Tests       []overdueTest   `json:"overdueTests,omitempty"`
+	Conversions []convert.Swept `json:"conversions,omitempty"` // that a crash cut off, on this machine
 }
 
 // Exit is 3 where something stays that needs a hand.
@@ -99,7 +103,10 @@ func (r cleanResult) Text(w io.Writer) {
 		}
 		fmt.Fprintf(w, "test %s of %s, over since %s: %s (%s)\n", t.Job, t.VM, timeText(t.Ends), done, orDash(t.Instance))
 	}
-	if len(r.Things) == 0 && len(r.Unseen) == 0 && len(r.Tests) == 0 {
+	for _, c := range r.Conversions {
+		fmt.Fprintln(w, r.sweptText(c))
+	}
+	if len(r.Things)+len(r.Unseen)+len(r.Tests)+len(r.Conversions) == 0 {
 		fmt.Fprintln(w, "Nothing is left behind.")
 	}
 	if len(r.Things) > 0 {
@@ -118,6 +125,21 @@ func (r cleanResult) Text(w io.Writer) {
 	if r.DryRun {
 		fmt.Fprintln(w, "Nothing was changed.")
 	}
+}
+
+// sweptText is one line about a conversion that a crash cut off.
+func (r cleanResult) sweptText(c convert.Swept) string {
+	what := fmt.Sprintf("a conversion that was cut off (%s)", c.Folder)
+	if n := len(c.Processes); n > 0 {
+		what += fmt.Sprintf(" and %d of its programs that still run", n)
+	}
+	switch {
+	case c.Error != "":
+		return what + ": FAILED to remove: " + c.Error
+	case r.DryRun:
+		return what + ": would be removed"
+	}
+	return what + ": removed"
 }
 
 // pastTense says what was done.

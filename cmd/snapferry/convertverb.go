@@ -55,7 +55,7 @@ func (w *wire) convert(ctx context.Context, name string, dry bool) (cli.Value, e
 	if err != nil {
 		return nil, err
 	}
-	if _, err := convert.Sweep(convertFolder(w.cfg)); err != nil {
+	if _, err := convert.Sweep(convertFolder(w.cfg), false); err != nil {
 		logged(ctx, "clean up after earlier conversions", "error", err)
 	}
 	fmt.Fprintf(w.std.Err, "looking at the guest of %s; this takes a minute or two\n", p.VMName)

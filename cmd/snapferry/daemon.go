@@ -113,7 +113,7 @@ func (d *daemon) assemble(ctx context.Context, w *wire) error {
 // sweepConversions removes what a crash left of conversions: their overlays,
 // and the programs that worked on them.
 func (d *daemon) sweepConversions() {
-	if _, err := convert.Sweep(convertFolder(d.cfg)); err != nil {
+	if _, err := convert.Sweep(convertFolder(d.cfg), false); err != nil {
 		d.log.Warn("clean up after conversions that a crash ended", "error", err)
 	}
 }

@@ -106,7 +106,7 @@ func (w *wire) newAlone(ctx context.Context, stop *interrupts, o launchOptions) 
 	if a.env, err = w.env(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := convert.Sweep(convertFolder(w.cfg)); err != nil {
+	if _, err := convert.Sweep(convertFolder(w.cfg), false); err != nil {
 		logged(ctx, "clean up after earlier conversions", "error", err)
 	}
 	w.endKnownOverdue(ctx)

@@ -107,9 +107,8 @@ func startOf(pid int) string {
 	return fields[start]
 }
 
-// endProcesses ends what an earlier run noted and that still lives, with its
-// group.
-func (w *workdir) endProcesses() (ended []int) {
+// living are the processes that an earlier run noted and that are the same still.
+func (w *workdir) living() (pids []int) {
 	b, err := os.ReadFile(w.file(pidsName))
 	if err != nil {
 		return nil
@@ -117,9 +116,16 @@ func (w *workdir) endProcesses() (ended []int) {
 	for line := range strings.Lines(string(b)) {
 		number, start, _ := strings.Cut(strings.TrimSpace(line), " ")
 		pid, err := strconv.Atoi(number)
-		if err != nil || pid < 2 || start == "" || startOf(pid) != start {
-			continue
+		if err == nil && pid >= 2 && start != "" && startOf(pid) == start {
+			pids = append(pids, pid)
 		}
+	}
+	return pids
+}
+
+// endProcesses ends the living ones, each with its group.
+func (w *workdir) endProcesses() (ended []int) {
+	for _, pid := range w.living() {
 		if syscall.Kill(-pid, syscall.SIGKILL) == nil {
 			ended = append(ended, pid)
 		}
@@ -175,8 +181,8 @@ type Swept struct {
 // Sweep ends what conversions that were cut off by a crash left on this machine
 // under folder: their processes, by what they noted of them, and their files. It
 // leaves those that live alone. Drafts in AWS are the business of
-// transfer.Reaper.
-func Sweep(folder string) (swept []Swept, err error) {
+// transfer.Reaper. Where dry is set it only looks.
+func Sweep(folder string, dry bool) (swept []Swept, err error) {
 	entries, err := os.ReadDir(folder)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, nil
@@ -193,7 +199,12 @@ func Sweep(folder string) (swept []Swept, err error) {
 			continue
 		}
 		s := Swept{Folder: e.Name()}
-		if err == nil {
+		switch {
+		case err != nil:
+		case dry:
+			s.Processes = w.living()
+			err = w.lock.Close()
+		default:
 			s.Processes = w.endProcesses()
 			err = w.remove()
 		}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -28,7 +29,7 @@ func TestAPointIsConvertedOnceAtATime(t *testing.T) {
 	if _, err := convert.NewWorkdir(parent, "k"); !errors.Is(err, convert.ErrBusy) {
 		t.Errorf("the second one: %v", err)
 	}
-	if swept, err := convert.Sweep(parent); len(swept) > 0 || err != nil {
+	if swept, err := convert.Sweep(parent, false); len(swept) > 0 || err != nil {
 		t.Errorf("a living one was swept: %+v, %v", swept, err)
 	}
 	if err := w.Remove(); err != nil {
@@ -37,7 +38,7 @@ func TestAPointIsConvertedOnceAtATime(t *testing.T) {
 	if left, _ := os.ReadDir(parent); len(left) > 0 {
 		t.Errorf("left: %v", left)
 	}
-	if swept, err := convert.Sweep(filepath.Join(parent, "none")); len(swept) > 0 || err != nil {
+	if swept, err := convert.Sweep(filepath.Join(parent, "none"), false); len(swept) > 0 || err != nil {
 		t.Errorf("no folder: %v", err)
 	}
 }
@@ -69,7 +70,12 @@ func TestSweepEndsWhatACrashLeft(t *testing.T) {
 	}
 	f.Close()
 	w.Abandon()
-	swept, err := convert.Sweep(parent)
+	for range 2 { // a look changes nothing
+		if left, err := convert.Sweep(parent, true); err != nil || len(left) != 1 || !slices.Equal(left[0].Processes, []int{pid}) {
+			t.Errorf("left is %+v, %v", left, err)
+		}
+	}
+	swept, err := convert.Sweep(parent, false)
 	if err != nil || len(swept) != 1 || len(swept[0].Processes) != 1 || swept[0].Processes[0] != pid {
 		t.Errorf("swept %+v, %v", swept, err)
 	}
