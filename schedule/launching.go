@@ -169,6 +169,14 @@ type LaunchEnd struct {
 	From []Lifecycle
 }
 
+// LaunchJobQuery chooses launches, newest first.
+type LaunchJobQuery struct {
+	VM     *transfer.VMID `json:"vm,omitempty"`
+	Open   bool           `json:"open,omitempty"`   // only those that are not over
+	Before string         `json:"before,omitempty"` // only those older than the one with this ID: the next page
+	Limit  int            `json:"limit,omitempty"`  // 0 is 100, at most 1000
+}
+
 // LaunchQuery chooses launch runs, newest first.
 type LaunchQuery struct {
 	VM     *transfer.VMID `json:"vm,omitempty"`

@@ -123,11 +123,11 @@ const forecastJobs = 50
 
 // preview says what a launch would do.
 func (d *daemon) preview(ctx context.Context, vm schedule.VM, action schedule.LaunchAction, wish schedule.LaunchWish) (schedule.LaunchPreview, error) {
-	open, err := d.db.LaunchJobs(ctx, &vm.ID, true, true, 0)
+	open, err := d.db.LaunchJobs(ctx, schedule.LaunchJobQuery{VM: &vm.ID, Open: true}, true)
 	if err != nil {
 		return schedule.LaunchPreview{}, err
 	}
-	earlier, err := d.db.LaunchJobs(ctx, nil, false, true, forecastJobs)
+	earlier, err := d.db.LaunchJobs(ctx, schedule.LaunchJobQuery{Limit: forecastJobs}, true)
 	if err != nil {
 		return schedule.LaunchPreview{}, err
 	}

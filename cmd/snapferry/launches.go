@@ -71,7 +71,7 @@ func (d *desk) launches(ctx context.Context, name string, all bool) (cli.Value, 
 		}
 		vm = &ids[0]
 	}
-	rows, err := d.LaunchJobs(ctx, vm, !all, launchesShown)
+	rows, err := d.LaunchJobs(ctx, schedule.LaunchJobQuery{VM: vm, Open: !all, Limit: launchesShown})
 	return &launchList{Launches: rows}, err
 }
 

@@ -126,7 +126,7 @@ func (l *launching) prepare() (LaunchTask, error) {
 			return err
 		}
 		l.vm = vm
-		t.Jobs, err = e.Launches.LaunchJobs(ctx, &l.run.VM, true, true, 0)
+		t.Jobs, err = e.Launches.LaunchJobs(ctx, schedule.LaunchJobQuery{VM: &l.run.VM, Open: true}, true)
 		return err
 	})
 	switch {
@@ -265,7 +265,7 @@ func (l *launching) finish(ctx context.Context, cause error) {
 	var end schedule.LaunchEnd
 	var open []schedule.LaunchJob
 	err := e.persist(ctx, "write how a launch run ended", func(ctx context.Context) (err error) {
-		if open, err = e.Launches.LaunchJobs(ctx, &l.run.VM, true, false, 0); err != nil {
+		if open, err = e.Launches.LaunchJobs(ctx, schedule.LaunchJobQuery{VM: &l.run.VM, Open: true}, false); err != nil {
 			return err
 		}
 		end = l.ending(cause)

@@ -33,7 +33,7 @@ const (
 
 // endTests queues the end of the tests whose time is over.
 func (e *Engine) endTests(ctx context.Context) error {
-	jobs, err := e.Launches.LaunchJobs(ctx, nil, true, false, allJobs)
+	jobs, err := e.Launches.LaunchJobs(ctx, schedule.LaunchJobQuery{Open: true, Limit: allJobs}, false)
 	if err != nil {
 		return err
 	}
@@ -148,7 +148,7 @@ func (e *Engine) proofScene(ctx context.Context) (*proofScene, error) {
 	for _, r := range active {
 		s.busy[r.VM] = true
 	}
-	jobs, err := e.Launches.LaunchJobs(ctx, nil, true, false, allJobs)
+	jobs, err := e.Launches.LaunchJobs(ctx, schedule.LaunchJobQuery{Open: true, Limit: allJobs}, false)
 	if err != nil {
 		return nil, err
 	}

@@ -70,7 +70,7 @@ type LaunchStore interface {
 	// LaunchJobs are the jobs of a VM, or of all (nil), newest first, without
 	// those that are over where open is set, at most limit (0: 100); whole says
 	// whether Doc is wanted.
-	LaunchJobs(ctx context.Context, vm *transfer.VMID, open, whole bool, limit int) ([]schedule.LaunchJob, error)
+	LaunchJobs(ctx context.Context, q schedule.LaunchJobQuery, whole bool) ([]schedule.LaunchJob, error)
 	LaunchJob(ctx context.Context, id string) (schedule.LaunchJob, error) // whole
 	// Provings are the newest run with Wish.Prove of every VM that had one.
 	Provings(ctx context.Context) ([]schedule.Proving, error)

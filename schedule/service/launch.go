@@ -154,7 +154,7 @@ func (s *Service) scene(ctx context.Context, id transfer.VMID, points bool, poli
 	if c.run, err = s.activeLaunch(ctx, id); err != nil {
 		return nil, err
 	}
-	if c.jobs, err = s.launches.LaunchJobs(ctx, &id, true, false, 0); err != nil {
+	if c.jobs, err = s.launches.LaunchJobs(ctx, schedule.LaunchJobQuery{VM: &id, Open: true}, false); err != nil {
 		return nil, fmt.Errorf("read the launches of %s: %w", vm.Name, err)
 	}
 	if points {

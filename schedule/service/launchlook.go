@@ -79,16 +79,16 @@ func (s *Service) LaunchRuns(ctx context.Context, q schedule.LaunchQuery) ([]sch
 	return some(runs), err
 }
 
-// LaunchJobs are those of a VM, or of all (nil), newest first, without Doc;
-// open leaves out those that are over.
-func (s *Service) LaunchJobs(ctx context.Context, vm *transfer.VMID, open bool, limit int) ([]schedule.LaunchJob, error) {
+// LaunchJobs are those that a query chooses, newest first, without Doc.
+func (s *Service) LaunchJobs(ctx context.Context, q schedule.LaunchJobQuery) ([]schedule.LaunchJob, error) {
 	if err := s.canLaunch(); err != nil {
 		return nil, err
 	}
-	if limit < 0 || limit > maxJobs {
+	if q.Limit < 0 || q.Limit > maxJobs {
 		return nil, invalid("", "a list of launches has 1 to %d of them", maxJobs)
 	}
-	jobs, err := s.launches.LaunchJobs(ctx, vm, open, false, cmp.Or(limit, defaultJobs))
+	q.Limit = cmp.Or(q.Limit, defaultJobs)
+	jobs, err := s.launches.LaunchJobs(ctx, q, false)
 	return some(jobs), err
 }
 
@@ -135,7 +135,7 @@ func (s *Service) addLaunches(ctx context.Context, d *schedule.VMDetail) (err er
 	if d.LaunchRun, err = s.activeLaunch(ctx, d.ID); err != nil {
 		return err
 	}
-	jobs, err := s.launches.LaunchJobs(ctx, &d.ID, true, false, defaultJobs)
+	jobs, err := s.launches.LaunchJobs(ctx, schedule.LaunchJobQuery{VM: &d.ID, Open: true, Limit: defaultJobs}, false)
 	d.LaunchJobs = some(jobs)
 	return err
 }

@@ -67,10 +67,10 @@ func TestVMsShowTheirLaunches(t *testing.T) {
 		t.Errorf("%+v, %+v", got, page.VMs[1].LaunchRun)
 	}
 	a := id("a")
-	if jobs := ok(r.LaunchJobs(ctx, &a, false, 0)); len(jobs) != 2 || jobs[0].Doc != nil {
+	if jobs := ok(r.LaunchJobs(ctx, schedule.LaunchJobQuery{VM: &a})); len(jobs) != 2 || jobs[0].Doc != nil {
 		t.Errorf("%+v", jobs)
 	}
-	if jobs := ok(r.LaunchJobs(ctx, nil, true, 5)); len(jobs) != 1 || jobs[0].ID != first.ID {
+	if jobs := ok(r.LaunchJobs(ctx, schedule.LaunchJobQuery{Open: true, Limit: 5})); len(jobs) != 1 || jobs[0].ID != first.ID {
 		t.Errorf("%+v", jobs)
 	}
 	if job := ok(r.LaunchJob(ctx, over.ID)); string(job.Doc) != `{"x":1}` || !job.Over {
@@ -88,10 +88,10 @@ func TestVMsShowTheirLaunches(t *testing.T) {
 			t.Errorf("%+v: %v", q, err)
 		}
 	}
-	if _, err := r.LaunchJobs(ctx, nil, false, 1001); !errors.Is(err, schedule.ErrInvalid) {
+	if _, err := r.LaunchJobs(ctx, schedule.LaunchJobQuery{Limit: 1001}); !errors.Is(err, schedule.ErrInvalid) {
 		t.Error(err)
 	}
-	for i, v := range []any{d, page, ok(r.LaunchRuns(ctx, schedule.LaunchQuery{Wave: "none"})), ok(r.LaunchJobs(ctx, nil, true, 0)), r.vm("b")} {
+	for i, v := range []any{d, page, ok(r.LaunchRuns(ctx, schedule.LaunchQuery{Wave: "none"})), ok(r.LaunchJobs(ctx, schedule.LaunchJobQuery{Open: true})), r.vm("b")} {
 		if text := string(ok(json.Marshal(v))); strings.Contains(text, "null") {
 			t.Errorf("answer %d has a null: %s", i, text)
 		}
@@ -103,7 +103,7 @@ func TestWithoutLaunchesAllIsRefused(t *testing.T) {
 	ctx := t.Context()
 	for i, err := range []error{
 		second(r.launch(schedule.LaunchTest, schedule.LaunchWish{}, "a")), second(r.CancelLaunch(ctx, alice, ids("a"))), second(r.LaunchRuns(ctx, schedule.LaunchQuery{})),
-		second(r.LaunchRun(ctx, 1)), second(r.LaunchJobs(ctx, nil, false, 0)), second(r.LaunchJob(ctx, "x")), second(r.PreviewLaunch(ctx, id("a"), schedule.LaunchTest, schedule.LaunchWish{})),
+		second(r.LaunchRun(ctx, 1)), second(r.LaunchJobs(ctx, schedule.LaunchJobQuery{})), second(r.LaunchJob(ctx, "x")), second(r.PreviewLaunch(ctx, id("a"), schedule.LaunchTest, schedule.LaunchWish{})),
 	} {
 		if !errors.Is(err, schedule.ErrConflict) {
 			t.Errorf("%d: %v", i, err)

@@ -17,6 +17,6 @@ type LaunchStore interface {
 	AskCancelLaunch(ctx context.Context, vm transfer.VMID, at time.Time) (run int64, ended bool, err error)
 	LaunchRun(ctx context.Context, id int64) (schedule.LaunchRun, error)
 	LaunchRuns(ctx context.Context, q schedule.LaunchQuery) ([]schedule.LaunchRun, error)
-	LaunchJobs(ctx context.Context, vm *transfer.VMID, open, whole bool, limit int) ([]schedule.LaunchJob, error)
+	LaunchJobs(ctx context.Context, q schedule.LaunchJobQuery, whole bool) ([]schedule.LaunchJob, error)
 	LaunchJob(ctx context.Context, id string) (schedule.LaunchJob, error)
 }

@@ -110,7 +110,10 @@ func methods(db *store.DB) []method {
 			return err
 		}},
 		{"Provings", func(b *testing.B) error { _, err := db.Provings(b.Context()); return err }},
-		{"LaunchJobs/open", func(b *testing.B) error { _, err := db.LaunchJobs(b.Context(), nil, true, false, 10_000); return err }},
+		{"LaunchJobs/open", func(b *testing.B) error {
+			_, err := db.LaunchJobs(b.Context(), schedule.LaunchJobQuery{Open: true, Limit: 10_000}, false)
+			return err
+		}},
 		{"PolicyRows", func(b *testing.B) error { _, err := db.PolicyRows(b.Context()); return err }},
 		{"Lags/100", func(b *testing.B) error {
 			var ids []transfer.VMID

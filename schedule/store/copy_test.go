@@ -74,7 +74,7 @@ func TestCopy(t *testing.T) {
 	launch(t, from, 0, true, "job-1", t0)
 	queueLaunch(t, from, 1, schedule.LaunchTest) // it is carried on there
 	launches := func(db *store.DB) []any {
-		return []any{got[[]schedule.LaunchRun](t)(db.LaunchRuns(ctx, schedule.LaunchQuery{})), got[[]schedule.LaunchJob](t)(db.LaunchJobs(ctx, nil, false, true, 0))}
+		return []any{got[[]schedule.LaunchRun](t)(db.LaunchRuns(ctx, schedule.LaunchQuery{})), got[[]schedule.LaunchJob](t)(db.LaunchJobs(ctx, schedule.LaunchJobQuery{}, true))}
 	}
 	told := map[string]int64{}
 	must(t, store.Copy(ctx, from, to, func(table string, rows int64) { told[table] = rows }))

@@ -23,8 +23,8 @@ func Queries() map[string]string {
 		tail, _ := launchRunsTail(q)
 		return `SELECT ` + launchRunColumns + ` FROM launch_run ` + tail
 	}
-	jobs := func(vm *transfer.VMID, open bool) string {
-		query, _ := jobsQuery(vm, open, true, 0)
+	jobs := func(q schedule.LaunchJobQuery) string {
+		query, _ := jobsQuery(q, true)
 		return query
 	}
 	return map[string]string{
@@ -32,7 +32,8 @@ func Queries() map[string]string {
 		"launches": launches(schedule.LaunchQuery{}), "active launches": launches(schedule.LaunchQuery{Active: true, Before: 9}),
 		"launches of VM": launches(schedule.LaunchQuery{VM: &id}), "launches of wave": launches(schedule.LaunchQuery{Wave: "w"}),
 		"claimable": claimable, "provings": provings,
-		"jobs": jobs(nil, false), "open jobs": jobs(nil, true), "jobs of VM": jobs(&id, false), "open jobs of VM": jobs(&id, true),
+		"jobs": jobs(schedule.LaunchJobQuery{}), "older jobs": jobs(schedule.LaunchJobQuery{Before: "x"}), "open jobs": jobs(schedule.LaunchJobQuery{Open: true}),
+		"jobs of VM": jobs(schedule.LaunchJobQuery{VM: &id}), "open jobs of VM": jobs(schedule.LaunchJobQuery{VM: &id, Open: true}),
 		"due": `SELECT ` + vmColumns + ` FROM ` + vmTables + ` WHERE ` + dueCondition,
 	}
 }

@@ -348,20 +348,23 @@ func TestLaunchJobs(t *testing.T) {
 			return want
 		}
 		for what, c := range map[string]struct {
-			vm          *transfer.VMID
-			open, whole bool
-			limit       int
-			want        []schedule.LaunchJob
+			q     schedule.LaunchJobQuery
+			whole bool
+			want  []schedule.LaunchJob
 		}{
-			"all":           {nil, false, false, 0, pick(false, 0, 1, 2, 3, 4, 5)},
-			"all, whole":    {nil, false, true, 0, pick(true, 0, 1, 2, 3, 4, 5)},
-			"open":          {nil, true, false, 0, pick(false, 0, 1, 2, 3)},
-			"two":           {nil, false, false, 2, pick(false, 0, 1)},
-			"of one":        {&zero, false, false, 0, pick(false, 1, 3, 5)},
-			"open of one":   {&zero, true, true, 0, pick(true, 1, 3)},
-			"newest of one": {&zero, true, true, 1, pick(true, 1)},
+			"all":             {want: pick(false, 0, 1, 2, 3, 4, 5)},
+			"all, whole":      {whole: true, want: pick(true, 0, 1, 2, 3, 4, 5)},
+			"open":            {q: schedule.LaunchJobQuery{Open: true}, want: pick(false, 0, 1, 2, 3)},
+			"two":             {q: schedule.LaunchJobQuery{Limit: 2}, want: pick(false, 0, 1)},
+			"the next two":    {q: schedule.LaunchJobQuery{Limit: 2, Before: "job-4"}, want: pick(false, 2, 3)},
+			"behind the last": {q: schedule.LaunchJobQuery{Before: "job-0"}},
+			"before nobody":   {q: schedule.LaunchJobQuery{Before: "job-9"}},
+			"of one":          {q: schedule.LaunchJobQuery{VM: &zero}, want: pick(false, 1, 3, 5)},
+			"open of one":     {q: schedule.LaunchJobQuery{VM: &zero, Open: true}, whole: true, want: pick(true, 1, 3)},
+			"newest of one":   {q: schedule.LaunchJobQuery{VM: &zero, Open: true, Limit: 1}, whole: true, want: pick(true, 1)},
+			"older of one":    {q: schedule.LaunchJobQuery{VM: &zero, Open: true, Before: "job-4"}, want: pick(false, 3)},
 		} {
-			equal(t, what, got[[]schedule.LaunchJob](t)(db.LaunchJobs(ctx, c.vm, c.open, c.whole, c.limit)), c.want)
+			equal(t, what, got[[]schedule.LaunchJob](t)(db.LaunchJobs(ctx, c.q, c.whole)), c.want)
 		}
 	})
 }
@@ -418,7 +421,7 @@ func TestExpireLaunches(t *testing.T) {
 				ids[r.ID] = true
 			}
 			var jobs []string
-			for _, j := range got[[]schedule.LaunchJob](t)(db.LaunchJobs(ctx, nil, false, false, 0)) {
+			for _, j := range got[[]schedule.LaunchJob](t)(db.LaunchJobs(ctx, schedule.LaunchJobQuery{}, false)) {
 				jobs = append(jobs, j.ID)
 			}
 			slices.Sort(jobs)

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"snapferry/schedule"
-	"snapferry/transfer"
 )
 
 // jobColumns are all but the document.
@@ -63,11 +62,10 @@ func (db *DB) SaveLaunchJob(ctx context.Context, run, epoch int64, j schedule.La
 // tests open.
 const maxJobs = 10_000
 
-// LaunchJobs are the jobs of a VM, or of all (nil), newest first, without those
-// that are over where open is set, at most limit (0: 100); whole says whether
-// Doc is wanted.
-func (db *DB) LaunchJobs(ctx context.Context, vm *transfer.VMID, open, whole bool, limit int) (found []schedule.LaunchJob, err error) {
-	query, args := jobsQuery(vm, open, whole, limit)
+// LaunchJobs are those that a query chooses, newest first; whole says whether
+// Doc is wanted. Before a job that is not there are none.
+func (db *DB) LaunchJobs(ctx context.Context, q schedule.LaunchJobQuery, whole bool) (found []schedule.LaunchJob, err error) {
+	query, args := jobsQuery(q, whole)
 	err = db.read(ctx, func(q querier) error {
 		found = nil
 		return each(ctx, q, query, args, func(scan func(...any) error) error {
@@ -82,19 +80,23 @@ func (db *DB) LaunchJobs(ctx context.Context, vm *transfer.VMID, open, whole boo
 	return found, nil
 }
 
-func jobsQuery(vm *transfer.VMID, open, whole bool, limit int) (query string, args []any) {
+func jobsQuery(q schedule.LaunchJobQuery, whole bool) (query string, args []any) {
 	where, order, doc := []string{`TRUE`}, `made_ms DESC, id DESC`, `''`
-	if vm != nil {
-		where, args = append(where, `vcenter = $1 AND moref = $2`), []any{vm.VCenter, vm.Moref}
+	if q.VM != nil {
+		where, args = append(where, `vcenter = $1 AND moref = $2`), []any{q.VM.VCenter, q.VM.Moref}
 	}
-	if open {
+	if q.Before != "" {
+		args = append(args, q.Before)
+		where = append(where, fmt.Sprintf(`(made_ms, id) < (SELECT made_ms, id FROM launch_job WHERE id = $%d)`, len(args)))
+	}
+	if q.Open {
 		// The index of those that are open is short: sort what it has.
 		where, order = append(where, `NOT finished`), `+made_ms DESC, id DESC`
 	}
 	if whole {
 		doc = `doc`
 	}
-	return fmt.Sprintf(`SELECT %s, %s FROM launch_job WHERE %s ORDER BY %s LIMIT %d`, jobColumns, doc, strings.Join(where, " AND "), order, bound(limit, 100, maxJobs)), args
+	return fmt.Sprintf(`SELECT %s, %s FROM launch_job WHERE %s ORDER BY %s LIMIT %d`, jobColumns, doc, strings.Join(where, " AND "), order, bound(q.Limit, 100, maxJobs)), args
 }
 
 // LaunchJob is one job, whole.

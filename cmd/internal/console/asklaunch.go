@@ -48,13 +48,14 @@ func (c *Client) LaunchRuns(ctx context.Context, q schedule.LaunchQuery) ([]sche
 }
 
 // LaunchJobs is LaunchBackend's.
-func (c *Client) LaunchJobs(ctx context.Context, vm *transfer.VMID, open bool, limit int) ([]schedule.LaunchJob, error) {
+func (c *Client) LaunchJobs(ctx context.Context, q schedule.LaunchJobQuery) ([]schedule.LaunchJob, error) {
 	v := url.Values{}
-	if vm != nil {
-		v.Set("vm", ID(*vm))
+	if q.VM != nil {
+		v.Set("vm", ID(*q.VM))
 	}
-	putFlag(v, "open", open)
-	putNumber(v, "limit", int64(limit))
+	putFlag(v, "open", q.Open)
+	put(v, "before", q.Before)
+	putNumber(v, "limit", int64(q.Limit))
 	var in launchJobList
 	err := c.get(ctx, api+"/launch-jobs", v, &in)
 	return in.Jobs, err

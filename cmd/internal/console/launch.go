@@ -145,11 +145,11 @@ func (s *Server) launchJobs(r *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	vm, open, limit := p.vm("vm"), p.flag("open"), cmp.Or(p.number("limit", maxRows), defaultRows)
+	q := schedule.LaunchJobQuery{VM: p.vm("vm"), Open: p.flag("open"), Before: p.text("before"), Limit: int(cmp.Or(p.number("limit", maxRows), defaultRows))}
 	if err := p.done(); err != nil {
 		return nil, err
 	}
-	jobs, err := s.launches().LaunchJobs(r.Context(), vm, open, int(limit))
+	jobs, err := s.launches().LaunchJobs(r.Context(), q)
 	return launchJobList{some(jobs)}, err
 }
 
@@ -187,7 +187,7 @@ func (n noLaunches) LaunchRuns(context.Context, schedule.LaunchQuery) ([]schedul
 	return nil, n.refuse()
 }
 
-func (n noLaunches) LaunchJobs(context.Context, *transfer.VMID, bool, int) ([]schedule.LaunchJob, error) {
+func (n noLaunches) LaunchJobs(context.Context, schedule.LaunchJobQuery) ([]schedule.LaunchJob, error) {
 	return nil, n.refuse()
 }
 

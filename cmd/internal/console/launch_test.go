@@ -225,8 +225,10 @@ func TestTheClientLaunchesAsTheService(t *testing.T) {
 		{"active runs", func(x both) string { return plain(x.LaunchRuns(ctx, schedule.LaunchQuery{Active: true})) }, "queued"},
 		{"run", func(x both) string { return plain(x.LaunchRun(ctx, 1)) }, "test"},
 		{"no run", func(x both) string { return plain(x.LaunchRun(ctx, 99)) }, "error: there is no launch run 99"},
-		{"jobs", func(x both) string { return plain(x.LaunchJobs(ctx, nil, false, 0)) }, near.job},
-		{"open jobs", func(x both) string { return plain(x.LaunchJobs(ctx, &a, true, 2)) }, near.job},
+		{"jobs", func(x both) string { return plain(x.LaunchJobs(ctx, schedule.LaunchJobQuery{})) }, near.job},
+		{"open jobs", func(x both) string {
+			return plain(x.LaunchJobs(ctx, schedule.LaunchJobQuery{VM: &a, Open: true, Limit: 2}))
+		}, near.job},
 		{"job", func(x both) string { return plain(x.LaunchJob(ctx, near.job)) }, "JOB_START"},
 		{"no job", func(x both) string { return plain(x.LaunchJob(ctx, "a/b")) }, "error: there is no launch"},
 		{"vm", func(x both) string { return plain(x.VM(ctx, a)) }, `"launchJobs":[{`},

@@ -21,6 +21,6 @@ type LaunchBackend interface {
 	LaunchRun(ctx context.Context, id int64) (schedule.LaunchRun, error)
 	LaunchRuns(ctx context.Context, q schedule.LaunchQuery) ([]schedule.LaunchRun, error)
 	// LaunchJobs are those of a VM, or of all (nil), newest first, without Doc.
-	LaunchJobs(ctx context.Context, vm *transfer.VMID, open bool, limit int) ([]schedule.LaunchJob, error)
+	LaunchJobs(ctx context.Context, q schedule.LaunchJobQuery) ([]schedule.LaunchJob, error)
 	LaunchJob(ctx context.Context, id string) (schedule.LaunchJob, error) // whole
 }

@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"snapferry/schedule"
-	"snapferry/transfer"
 )
 
 // Launches is what the values of launches are asked from; *service.Service is
@@ -16,7 +15,7 @@ import (
 type Launches interface {
 	LaunchRuns(ctx context.Context, q schedule.LaunchQuery) ([]schedule.LaunchRun, error)
 	// LaunchJobs are asked for all VMs, open ones only.
-	LaunchJobs(ctx context.Context, vm *transfer.VMID, open bool, limit int) ([]schedule.LaunchJob, error)
+	LaunchJobs(ctx context.Context, q schedule.LaunchJobQuery) ([]schedule.LaunchJob, error)
 }
 
 var (
@@ -72,7 +71,7 @@ func (f *fleet) askLaunches(ctx context.Context) (l launchState, err error) {
 		}
 		q.Before = page[len(page)-1].ID
 	}
-	l.jobs, err = f.c.Launches.LaunchJobs(ctx, nil, true, maxOpenJobs)
+	l.jobs, err = f.c.Launches.LaunchJobs(ctx, schedule.LaunchJobQuery{Open: true, Limit: maxOpenJobs})
 	return l, err
 }
 

@@ -30,8 +30,8 @@ func (s *launchSource) LaunchRuns(_ context.Context, q schedule.LaunchQuery) (ou
 	return out, s.err
 }
 
-func (s *launchSource) LaunchJobs(_ context.Context, vm *transfer.VMID, open bool, limit int) ([]schedule.LaunchJob, error) {
-	if vm != nil || !open || limit < 1 || limit > 1000 {
+func (s *launchSource) LaunchJobs(_ context.Context, q schedule.LaunchJobQuery) ([]schedule.LaunchJob, error) {
+	if q.VM != nil || !q.Open || q.Limit < 1 || q.Limit > 1000 {
 		return nil, errors.New("limit must be 1 to 1000, and the open ones of all VMs are wanted")
 	}
 	return s.jobs, s.err

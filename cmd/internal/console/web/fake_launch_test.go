@@ -337,16 +337,18 @@ func (f *fake) LaunchRuns(_ context.Context, q schedule.LaunchQuery) ([]schedule
 	return out, nil
 }
 
-func (f *fake) LaunchJobs(_ context.Context, vm *transfer.VMID, open bool, limit int) ([]schedule.LaunchJob, error) {
+func (f *fake) LaunchJobs(_ context.Context, q schedule.LaunchJobQuery) ([]schedule.LaunchJob, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	var out []schedule.LaunchJob
+	behind := q.Before == ""
 	for _, j := range f.jobs {
-		if vm != nil && *vm != j.VM || open && j.Over {
+		if !behind || q.VM != nil && *q.VM != j.VM || q.Open && j.Over {
+			behind = behind || j.ID == q.Before
 			continue
 		}
 		j.Doc = nil
-		if out = append(out, j); len(out) == limit {
+		if out = append(out, j); len(out) == q.Limit {
 			break
 		}
 	}

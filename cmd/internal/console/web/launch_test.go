@@ -305,7 +305,7 @@ func (noLaunches) PreviewLaunch(context.Context, transfer.VMID, schedule.LaunchA
 func (noLaunches) LaunchRuns(context.Context, schedule.LaunchQuery) ([]schedule.LaunchRun, error) {
 	return nil, schedule.ErrConflict
 }
-func (noLaunches) LaunchJobs(context.Context, *transfer.VMID, bool, int) ([]schedule.LaunchJob, error) {
+func (noLaunches) LaunchJobs(context.Context, schedule.LaunchJobQuery) ([]schedule.LaunchJob, error) {
 	return nil, schedule.ErrConflict
 }
 func (noLaunches) LaunchJob(context.Context, string) (schedule.LaunchJob, error) {
@@ -359,6 +359,42 @@ func TestPreview(t *testing.T) {
 	if resp, _ := get(t, h, schedule.RoleOperator, "/vms/x/y/preview?action=test"); resp.StatusCode != 404 {
 		t.Errorf("an unknown VM: status %d", resp.StatusCode)
 	}
+}
+
+// TestLaunchesArePaged: every launch is on one page of the list.
+func TestLaunchesArePaged(t *testing.T) {
+	f := newFake(70)
+	row := f.jobs[0]
+	f.jobs = nil
+	for i := range 205 {
+		row.ID, row.Over = fmt.Sprintf("job-%03d", i), i >= 150
+		f.jobs = append(f.jobs, row)
+	}
+	h := handler(f)
+	for from, want := range map[string][]int{"/launches": {100, 50}, "/launches?all=1": {100, 100, 5}} {
+		seen := map[string]bool{}
+		for n, rows := range want {
+			_, body := get(t, h, schedule.RoleViewer, from)
+			found := regexp.MustCompile(`/launches/(job-\d+)"`).FindAllStringSubmatch(body, -1)
+			for _, m := range found {
+				seen[m[1]] = true
+			}
+			older := regexp.MustCompile(`rel="next" href="([^"]+)"`).FindStringSubmatch(body)
+			if last := n == len(want)-1; len(seen) != sum(want[:n+1]) || last != (older == nil) {
+				t.Fatalf("page %d of %s has %d rows, %d so far, not %d; older %v", n, from, len(found), len(seen), rows, older)
+			}
+			if older != nil {
+				from = strings.TrimPrefix(strings.ReplaceAll(older[1], "&amp;", "&"), "/sf")
+			}
+		}
+	}
+}
+
+func sum(of []int) (n int) {
+	for _, v := range of {
+		n += v
+	}
+	return n
 }
 
 // TestWavePreview: every member is looked at, and the wave is down as long as the

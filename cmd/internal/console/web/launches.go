@@ -15,8 +15,8 @@ type Launches interface {
 	// PreviewLaunch may take many seconds: it asks AWS.
 	PreviewLaunch(ctx context.Context, vm transfer.VMID, action schedule.LaunchAction, wish schedule.LaunchWish) (schedule.LaunchPreview, error)
 	LaunchRuns(ctx context.Context, q schedule.LaunchQuery) ([]schedule.LaunchRun, error)
-	LaunchJobs(ctx context.Context, vm *transfer.VMID, open bool, limit int) ([]schedule.LaunchJob, error) // without Doc
-	LaunchJob(ctx context.Context, id string) (schedule.LaunchJob, error)                                  // whole
+	LaunchJobs(ctx context.Context, q schedule.LaunchJobQuery) ([]schedule.LaunchJob, error) // without Doc
+	LaunchJob(ctx context.Context, id string) (schedule.LaunchJob, error)                    // whole
 }
 
 // launchOffer is an action that is possible now, as a button that opens a
@@ -116,8 +116,8 @@ func openJob(open []schedule.LaunchJob, purpose string) *schedule.LaunchJob {
 const (
 	// jobsOfVM are on a VM's page: a test a week for half a year.
 	jobsOfVM = 26
-	// jobsListed are on the list of launches. LaunchJobs has no second page.
-	jobsListed = 200
+	// jobsListed are on one page of the list of launches.
+	jobsListed = 100
 	// runsLooked are the launch runs that are read of a VM to find those of one
 	// job, and of all to show what is under way.
 	runsLooked = 100
@@ -135,7 +135,7 @@ func (s *server) launchOf(ctx context.Context, v schedule.VM) (*launchPart, erro
 	if err != nil {
 		return nil, err
 	}
-	jobs, err := s.Launches.LaunchJobs(ctx, &v.ID, false, jobsOfVM)
+	jobs, err := s.Launches.LaunchJobs(ctx, schedule.LaunchJobQuery{VM: &v.ID, Limit: jobsOfVM})
 	if err != nil {
 		return nil, err
 	}

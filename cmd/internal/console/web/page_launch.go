@@ -19,7 +19,7 @@ type launchesPage struct {
 	All    bool
 	Active []schedule.LaunchRun
 	Jobs   []schedule.LaunchJob
-	Full   bool // there may be older ones
+	Older  string // address of the next page, "" at the end
 }
 
 func (s *server) launches(r *http.Request) (view, error) {
@@ -32,10 +32,14 @@ func (s *server) launches(r *http.Request) (view, error) {
 	if p.Active, err = s.Launches.LaunchRuns(r.Context(), schedule.LaunchQuery{Active: true, Limit: runsLooked}); err != nil {
 		return view{}, err
 	}
-	if p.Jobs, err = s.Launches.LaunchJobs(r.Context(), nil, !p.All, jobsListed); err != nil {
+	q := schedule.LaunchJobQuery{Open: !p.All, Before: r.FormValue("before"), Limit: jobsListed + 1} // one more tells whether there are older ones
+	if p.Jobs, err = s.Launches.LaunchJobs(r.Context(), q); err != nil {
 		return view{}, err
 	}
-	p.Full = len(p.Jobs) == jobsListed
+	if len(p.Jobs) > jobsListed {
+		p.Jobs = p.Jobs[:jobsListed]
+		p.Older = s.Base + "/launches" + query("all", r.FormValue("all"), "before", p.Jobs[jobsListed-1].ID)
+	}
 	return view{template: "launches", title: "Launches", nav: "launches", poll: 5, body: p}, nil
 }
 

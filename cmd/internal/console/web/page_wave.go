@@ -100,7 +100,7 @@ func (s *server) waveLaunch(ctx context.Context, wave string, vms []schedule.VMS
 	if err != nil {
 		return nil, err
 	}
-	jobs, err := s.Launches.LaunchJobs(ctx, nil, true, 1000)
+	jobs, err := s.Launches.LaunchJobs(ctx, schedule.LaunchJobQuery{Open: true, Limit: 1000})
 	if err != nil {
 		return nil, err
 	}
