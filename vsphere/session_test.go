@@ -295,12 +295,14 @@ func tunnel(w http.ResponseWriter, host string) {
 		return
 	}
 	defer out.Close()
-	w.WriteHeader(http.StatusOK)
-	in, _, err := w.(http.Hijacker).Hijack()
+	in, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
 	defer in.Close()
+	// After the hijack: what a client sends as soon as it has the answer the
+	// server would keep.
+	_, _ = io.WriteString(in, "HTTP/1.1 200 OK\r\n\r\n")
 	go func() { _, _ = io.Copy(out, in) }()
 	_, _ = io.Copy(in, out)
 }
