@@ -51,7 +51,7 @@ test: ## what must always pass: every package with the race detector, and the li
 
 .PHONY: scenarios
 scenarios: ## every story of test/scenario, of which make test tells a half, without the race detector
-	$(GO) test -timeout 20m ./test/scenario
+	$(GO) test -parallel 6 -timeout 20m ./test/scenario # they wait as long as they work
 
 .PHONY: lint
 lint: ## gofmt, go vet, staticcheck
