@@ -235,6 +235,7 @@ func TestFormats(t *testing.T) {
 		bytesText(10 << 30): "10 GiB", bytesText(1 << 40): "1 TiB", bytesText(1<<40 + 300<<30): "1.29 TiB",
 		rateText(0): "-", rateText(999): "999 B/s", rateText(201.4e6): "201 MB/s", rateText(1.25e9): "1.25 GB/s",
 		tookText(0): "-", tookText(1234 * time.Millisecond): "1.2s", tookText(83 * time.Second): "1m23s", tookText(90*time.Minute + time.Second): "1h30m",
+		tookText(time.Minute): "1m", tookText(15 * time.Minute): "15m", tookText(10*time.Minute + time.Second): "10m1s", tookText(time.Hour): "1h", tookText(168 * time.Hour): "168h", tookText(70 * time.Minute): "1h10m",
 		timeText(time.Time{}): "-", timeText(noon): "2026-03-04 12:00:00Z", plural(1, "disk"): "1 disk", plural(0, "disk"): "0 disks",
 	} {
 		if got != want {
