@@ -209,7 +209,7 @@ func TestLive(t *testing.T) {
 	b.open("/vms?sort=state")
 	first := eval[string](b, `document.querySelector("tr[data-vm]").dataset.name`)
 	b.click(`tr[data-vm] [data-pick]`)
-	b.do(chromedp.Focus(`tr[data-vm] .c-name a`, chromedp.ByQuery))
+	b.onNode(chromedp.Focus(`tr[data-vm] .c-name a`, chromedp.ByQuery))
 	b.untilPaused(f, 2, `!document.querySelector("[data-stale]").hidden`)
 	if now := eval[string](b, `document.querySelector("tr[data-vm]").dataset.name`); now != first {
 		t.Errorf("the first row became %s from %s", now, first)
@@ -354,7 +354,7 @@ func TestWithoutScripts(t *testing.T) {
 	for _, s := range shots {
 		var text string
 		b.open(s.path)
-		b.do(chromedp.Text(`main`, &text, chromedp.ByQuery))
+		b.onNode(chromedp.Text(`main`, &text, chromedp.ByQuery))
 		if len(text) < 100 {
 			t.Errorf("%s shows %q", s.path, text)
 		}

@@ -224,13 +224,18 @@ func (b *tab) open(path string) {
 	b.do(chromedp.Navigate(b.base + path))
 }
 
-// click presses the mouse on what selector finds. A page that refreshes itself
-// between the look and the press has another node there: then both once more,
-// since nothing was pressed.
+// click presses the mouse on what selector finds.
 func (b *tab) click(selector string) {
 	b.t.Helper()
+	b.onNode(chromedp.Click(selector, chromedp.ByQuery, chromedp.NodeVisible))
+}
+
+// onNode looks for a node and does something with it. A page that refreshes itself
+// in between has another one there: then both once more, since nothing was done.
+func (b *tab) onNode(a chromedp.Action) {
+	b.t.Helper()
 	for try := 1; ; try++ {
-		err := chromedp.Run(b.ctx, chromedp.Click(selector, chromedp.ByQuery, chromedp.NodeVisible))
+		err := chromedp.Run(b.ctx, a)
 		if err == nil {
 			return
 		}
