@@ -174,7 +174,7 @@ type LaunchJobQuery struct {
 	VM     *transfer.VMID `json:"vm,omitempty"`
 	Open   bool           `json:"open,omitempty"`   // only those that are not over
 	Before string         `json:"before,omitempty"` // only those older than the one with this ID: the next page
-	Limit  int            `json:"limit,omitempty"`  // 0 is 100, at most 1000
+	Limit  int            `json:"limit,omitempty"`  // 0 is 100; over the API at most 1000
 }
 
 // LaunchQuery chooses launch runs, newest first.

@@ -51,19 +51,31 @@ func (c *Cycle) finishSeals(ctx context.Context, snapshots []Snapshot, strays []
 // begunSeal returns the disk's journalled draft if its seal has begun and is
 // not over: the tags have the count that only a seal writes.
 func (d *diskCycle) begunSeal(snapshots []Snapshot) (s Snapshot, journal *manifest.Table, err error) {
-	if d.dir, err = d.c.dir.Disk(d.disk.ID.String()); err != nil {
-		return s, nil, err
-	}
-	journal, err = d.dir.OpenJournal()
+	journal, err = d.openJournal()
 	if err != nil || journal == nil {
 		return s, nil, err
 	}
-	for _, s := range snapshots {
-		if s.ID == SnapshotID(journal.Header().Snapshot) && s.State == Pending && s.Label.Blocks >= 0 {
-			return s, journal, nil
-		}
+	if s, begun := sealBegun(snapshots, SnapshotID(journal.Header().Snapshot)); begun {
+		return s, journal, nil
 	}
 	return s, nil, journal.Close()
+}
+
+// openJournal returns the journal that an earlier cycle left of the disk, or nil.
+func (d *diskCycle) openJournal() (journal *manifest.Table, err error) {
+	if d.dir, err = d.c.dir.Disk(d.disk.ID.String()); err != nil {
+		return nil, err
+	}
+	return d.dir.OpenJournal()
+}
+
+// sealBegun finds a draft whose seal has begun and is not over.
+func sealBegun(snapshots []Snapshot, id SnapshotID) (Snapshot, bool) {
+	i := slices.IndexFunc(snapshots, func(s Snapshot) bool { return s.ID == id && s.State == Pending && s.Label.Blocks >= 0 })
+	if i < 0 {
+		return Snapshot{}, false
+	}
+	return snapshots[i], true
 }
 
 func (d *diskCycle) finishSeal(ctx context.Context, s Snapshot, journal *manifest.Table) error {

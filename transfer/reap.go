@@ -126,7 +126,7 @@ type Action struct {
 // mark says, appliance and cycle; a name proves nothing. Completed snapshots
 // are in the result only where their cycle made no complete point.
 func Reap(f Found, k Alive) []Action {
-	r := reap{Found: f, Alive: k}
+	r := reap{Found: f, Alive: k, points: Points(slices.Clone(f.EBS))}
 	var all []Action
 	for _, d := range f.Disks {
 		all = append(all, r.disk(d))
@@ -143,7 +143,7 @@ func Reap(f Found, k Alive) []Action {
 	for _, s := range OrphanedConversions(f.EBS) {
 		all = append(all, r.orphanedConversion(s)...)
 	}
-	for _, p := range Points(slices.Clone(f.EBS)) {
+	for _, p := range r.points {
 		if !p.Complete {
 			all = append(all, r.half(p)...)
 		}
@@ -154,6 +154,7 @@ func Reap(f Found, k Alive) []Action {
 type reap struct {
 	Found
 	Alive
+	points []Point // of Found.EBS, newest first
 }
 
 // hands says why something is not to be touched by this appliance, or "".
@@ -331,9 +332,8 @@ func (r *reap) lostSibling(p Point, here map[DiskID]bool) bool {
 
 // newest is the VM's newest complete point, or nil.
 func (r *reap) newest(vm VMID) *Point {
-	points := Points(r.ofVM(vm))
-	if i := slices.IndexFunc(points, func(p Point) bool { return p.Complete }); i >= 0 {
-		return &points[i]
+	if i := slices.IndexFunc(r.points, func(p Point) bool { return p.Complete && p.VM == vm }); i >= 0 {
+		return &r.points[i]
 	}
 	return nil
 }

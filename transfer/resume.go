@@ -196,14 +196,7 @@ func (c *Cycle) forgetStrays(ctx context.Context, vm VM, snapshots []Snapshot, s
 }
 
 func (d *diskCycle) forgetStray(ctx context.Context, snapshots []Snapshot) error {
-	begun, journal, err := d.begunSeal(snapshots)
-	if journal != nil {
-		d.c.Progress.notef("the seal of %s of %s, which the VM has no more, is not over", begun.ID, d.disk.Label)
-		return journal.Close()
-	}
-	if err == nil {
-		journal, err = d.dir.OpenJournal()
-	}
+	journal, err := d.openJournal()
 	if err != nil || journal == nil {
 		return err
 	}
@@ -212,6 +205,10 @@ func (d *diskCycle) forgetStray(ctx context.Context, snapshots []Snapshot) error
 	err = errors.Join(json.Unmarshal(journal.Header().Spec, &spec), journal.Close())
 	if err != nil {
 		return err
+	}
+	if _, begun := sealBegun(snapshots, id); begun {
+		d.c.Progress.notef("the seal of %s of %s, which the VM has no more, is not over", id, d.disk.Label)
+		return nil
 	}
 	state := stateOf(snapshots, id)
 	if err := d.forget(ctx, spec, state); err != nil || state == Completed {

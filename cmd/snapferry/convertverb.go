@@ -55,9 +55,7 @@ func (w *wire) convert(ctx context.Context, name string, dry bool) (cli.Value, e
 	if err != nil {
 		return nil, err
 	}
-	if _, err := convert.Sweep(convertFolder(w.cfg), false); err != nil {
-		logged(ctx, "clean up after earlier conversions", "error", err)
-	}
+	w.sweepConversions(ctx)
 	fmt.Fprintf(w.std.Err, "looking at the guest of %s; this takes a minute or two\n", p.VMName)
 	c := &convert.Converter{Env: env, Folder: convertFolder(w.cfg), Tags: w.cfg.Transfer.Tags, Wishes: wishesOf(w.cfg), DryRun: dry}
 	rep, err := c.Run(ctx, p)

@@ -13,7 +13,6 @@ import (
 
 	"snapferry/cmd/internal/cli"
 	"snapferry/launch"
-	"snapferry/launch/convert"
 	"snapferry/schedule"
 	"snapferry/transfer"
 	"snapferry/vsphere"
@@ -106,9 +105,7 @@ func (w *wire) newAlone(ctx context.Context, stop *interrupts, o launchOptions) 
 	if a.env, err = w.env(ctx); err != nil {
 		return nil, err
 	}
-	if _, err := convert.Sweep(convertFolder(w.cfg), false); err != nil {
-		logged(ctx, "clean up after earlier conversions", "error", err)
-	}
+	w.sweepConversions(ctx)
 	w.endKnownOverdue(ctx)
 	if w.cfg.VCenter.URL == "" {
 		if o.action == schedule.LaunchCutover || o.action == schedule.LaunchRevert || o.wish.StopTracking {

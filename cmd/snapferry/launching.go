@@ -58,6 +58,13 @@ func convertFolder(cfg config.Config) string {
 	return cmp.Or(cfg.Convert.Folder, filepath.Join(cfg.StateDir, "convert"))
 }
 
+// sweepConversions removes what a crash left of conversions on this machine.
+func (w *wire) sweepConversions(ctx context.Context) {
+	if _, err := convert.Sweep(convertFolder(w.cfg), false); err != nil {
+		logged(ctx, "clean up after earlier conversions", "error", err)
+	}
+}
+
 func wishesOf(cfg config.Config) convert.Wishes {
 	return convert.Wishes{CloudInit: cfg.Convert.CloudInit, KeepNetwork: cfg.Convert.KeepNetwork, Drivers: cfg.Convert.Drivers}
 }

@@ -67,9 +67,8 @@ type LaunchStore interface {
 	FinishLaunch(ctx context.Context, run, epoch int64, end schedule.LaunchEnd) error
 	LaunchRun(ctx context.Context, id int64) (schedule.LaunchRun, error)
 	LaunchRuns(ctx context.Context, q schedule.LaunchQuery) ([]schedule.LaunchRun, error)
-	// LaunchJobs are the jobs of a VM, or of all (nil), newest first, without
-	// those that are over where open is set, at most limit (0: 100); whole says
-	// whether Doc is wanted.
+	// LaunchJobs are those that a query chooses, newest first; whole says whether
+	// Doc is wanted.
 	LaunchJobs(ctx context.Context, q schedule.LaunchJobQuery, whole bool) ([]schedule.LaunchJob, error)
 	LaunchJob(ctx context.Context, id string) (schedule.LaunchJob, error) // whole
 	// Provings are the newest run with Wish.Prove of every VM that had one.

@@ -126,7 +126,7 @@ func TestRequestsToAWSFail(t *testing.T) {
 				if kind := c.rules[0].Kind; !long && op != "PutSnapshotBlock" && (kind == fault.Cut || kind == fault.Throttle) {
 					continue // a lost answer is the harder one, and a server's own error is treated as a throttle is
 				}
-				if underRace && !long && n%2 == 1 {
+				if brief && n%2 == 1 {
 					continue // see thin
 				}
 				r.suffer(c)

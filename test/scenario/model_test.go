@@ -15,7 +15,7 @@ func sizes() []int64 {
 	switch {
 	case long:
 		return all
-	case underRace: // which pays for every byte
+	case brief: // which pays for every byte
 		return []int64{7*mib + 4096}
 	}
 	return []int64{block + 512, 7*mib + 4096, gib + 512}
@@ -27,7 +27,7 @@ func TestRandomWrites(t *testing.T) {
 	everywhere(t, func(t *testing.T, w *scenario.World) {
 		for n, size := range sizes() {
 			for _, o := range []transfer.Options{{}, {Encrypted: true}, {Zeros: transfer.ZerosAllocated}} {
-				if !long && (o.Encrypted && (n != 0 || underRace || w.Name == "memory") || o.Zeros == "" && size > gib) {
+				if !long && (o.Encrypted && (n != 0 || brief || w.Name == "memory") || o.Zeros == "" && size > gib) {
 					continue // a GiB of puts, or of zeros to look at; in one world it is enough
 				}
 				t.Run(fmt.Sprintf("%d,encrypted=%v,%s", size, o.Encrypted, o.Zeros), func(t *testing.T) {
@@ -211,7 +211,7 @@ func TestResetBecomesACompare(t *testing.T) {
 
 // TestTheAccountBeginsToEncrypt: a seed anew, in which no block is absent.
 func TestTheAccountBeginsToEncrypt(t *testing.T) {
-	if underRace && !long {
+	if brief {
 		t.Skip("a GiB of puts: make scenarios has it")
 	}
 	everywhere(t, func(t *testing.T, w *scenario.World) {

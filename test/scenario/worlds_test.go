@@ -20,12 +20,15 @@ const (
 // long runs the whole matrix; otherwise each story has a sample of it.
 var long = os.Getenv("SNAPFERRY_LONG") != ""
 
+// brief: half of the sample, see thin.
+var brief = underRace && !long
+
 // thin leaves every second story of a table out under the race detector, which
 // makes each of them six times as dear. They take the same paths in another
 // order; make scenarios has all of them without it.
 func thin(t *testing.T) {
 	t.Helper()
-	if !underRace || long || !strings.Contains(t.Name(), "/") {
+	if !brief || !strings.Contains(t.Name(), "/") {
 		return
 	}
 	h := fnv.New32a()
@@ -47,7 +50,7 @@ func everywhere(t *testing.T, story func(*testing.T, *scenario.World)) {
 	for name, make := range worlds {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if underRace && !long && name == "memory" {
+			if brief && name == "memory" {
 				t.Skip("make scenarios has it")
 			}
 			story(t, make(t))

@@ -20,7 +20,7 @@ type LaunchBackend interface {
 	CancelLaunch(ctx context.Context, by schedule.Actor, vms []transfer.VMID) ([]schedule.Done, error)
 	LaunchRun(ctx context.Context, id int64) (schedule.LaunchRun, error)
 	LaunchRuns(ctx context.Context, q schedule.LaunchQuery) ([]schedule.LaunchRun, error)
-	// LaunchJobs are those of a VM, or of all (nil), newest first, without Doc.
+	// LaunchJobs are those that a query chooses, newest first, without Doc.
 	LaunchJobs(ctx context.Context, q schedule.LaunchJobQuery) ([]schedule.LaunchJob, error)
 	LaunchJob(ctx context.Context, id string) (schedule.LaunchJob, error) // whole
 }
